@@ -1,0 +1,1 @@
+"""From Keras weights to a proven TFLite file."""

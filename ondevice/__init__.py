@@ -1,0 +1,1 @@
+"""Streaming speech models that run entirely on the device."""
