@@ -1,0 +1,13 @@
+"""Fixtures shared by the runtime's tests."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.ondevice.toy import build_toy_asset
+
+
+@pytest.fixture(scope="session")
+def toy_asset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a tiny recogniser asset with random weights."""
+    return build_toy_asset(tmp_path_factory.mktemp("assets") / "toy")
