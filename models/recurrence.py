@@ -14,7 +14,11 @@ Tensors = tuple[Tensor, ...]
 
 
 def scan(
-    step: Callable[[Tensors, Tensors], tuple[Tensors, Tensors]], carry: Tensors, xs: Tensors, *, reverse: bool = False
+    step: Callable[[Tensors, Tensors], tuple[Tensors, Tensors]],
+    carry: Tensors,
+    xs: Tensors,
+    *,
+    reverse: bool = False,
 ) -> tuple[Tensors, Tensors]:
     """Run `step(carry, x) -> (carry, y)` over the first axis of every tensor of `xs`.
 
@@ -54,7 +58,13 @@ def lstm_gates(pre: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tenso
 
 
 def lstm_sequence(
-    x: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor, projection: Tensor, cell0: Tensor, output0: Tensor
+    x: Tensor,
+    kernel: Tensor,
+    recurrent: Tensor,
+    bias: Tensor,
+    projection: Tensor,
+    cell0: Tensor,
+    output0: Tensor,
 ) -> Tensor:
     """Outputs [T, B, P] of an LSTM with projection (Sak et al. 2014) over x [T, B, I], time first.
 

@@ -67,7 +67,9 @@ class ProjectedLstm(keras.layers.Layer):
     and trains fastest, and the layers above see inputs of one scale.
     """
 
-    def __init__(self, units: int, projection: int, *, residual: bool, dropout: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, units: int, projection: int, *, residual: bool, dropout: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.units, self.projection_width = units, projection
         self.may_add = residual
@@ -115,7 +117,9 @@ class ProjectedLstm(keras.layers.Layer):
 class LstmStack(keras.layers.Layer):
     """Projected LSTM layers one after another, the state of all of them in one NamedTuple."""
 
-    def __init__(self, part: str, layers: int, units: int, projection: int, *, residual: bool, dropout: float) -> None:
+    def __init__(
+        self, part: str, layers: int, units: int, projection: int, *, residual: bool, dropout: float
+    ) -> None:
         super().__init__(name=part)
         self.part, self.units, self.width = part, units, projection
         self.layers_ = [
@@ -142,7 +146,12 @@ class Rnnt(keras.Model):
         super().__init__(**kwargs)
         self.config = c = config
         self.encoder = LstmStack(
-            "encoder", c.encoder_layers, c.encoder_units, c.encoder_projection, residual=c.residual, dropout=c.dropout
+            "encoder",
+            c.encoder_layers,
+            c.encoder_units,
+            c.encoder_projection,
+            residual=c.residual,
+            dropout=c.dropout,
         )
         self.encoder_to_joiner = keras.layers.Dense(c.joiner, name="encoder_to_joiner")
         self.embedding = keras.layers.Embedding(c.symbols, c.embedding, name="embedding")
@@ -161,7 +170,10 @@ class Rnnt(keras.Model):
 
     def call(self, features: Tensor, targets: Tensor, training: bool | None = None) -> Tensor:
         """Logits float32 [B, T, U + 1, V] of features [B, S, F] and targets int32 [B, U]: for small problems."""
-        encoded, predicted = self.encode(features, training=training), self.predict_tokens(targets, training=training)
+        encoded, predicted = (
+            self.encode(features, training=training),
+            self.predict_tokens(targets, training=training),
+        )
         return self.join(encoded[:, :, None, :] + predicted[:, None, :, :])
 
     def hidden_layers(self, features: Tensor, training: bool | None = None) -> list[Tensor]:

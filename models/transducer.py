@@ -127,8 +127,13 @@ def additive_lattice(acoustic: Tensor, language: Tensor, targets: Tensor) -> tup
     high_l = ops.stop_gradient(ops.max(language, axis=-1, keepdims=True))
     mass = ops.matmul(ops.exp(acoustic - high_a), ops.transpose(ops.exp(language - high_l), (0, 2, 1)))
     total = ops.log(mass + 1e-20) + high_a + ops.transpose(high_l, (0, 2, 1))  # [B, T, U1]
-    chosen = ops.one_hot(ops.pad(targets, ((0, 0), (0, 1))), acoustic.shape[-1], dtype="float32")  # [B, U1, V]
-    emit = ops.matmul(acoustic, ops.transpose(chosen, (0, 2, 1))) + ops.sum(language * chosen, axis=-1)[:, None, :]
+    chosen = ops.one_hot(
+        ops.pad(targets, ((0, 0), (0, 1))), acoustic.shape[-1], dtype="float32"
+    )  # [B, U1, V]
+    emit = (
+        ops.matmul(acoustic, ops.transpose(chosen, (0, 2, 1)))
+        + ops.sum(language * chosen, axis=-1)[:, None, :]
+    )
     blank = acoustic[:, :, :1] + ops.transpose(language[:, :, :1], (0, 2, 1))
     return blank - total, emit - total
 

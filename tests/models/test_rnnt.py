@@ -59,7 +59,9 @@ def test_written_gradient_equals_autodiff() -> None:
         return ops.sum(plain_lstm(*a) * weight)
 
     np.testing.assert_allclose(
-        numpy_(lstm_sequence(*arrays, ops.zeros((2, 5)), ops.zeros((2, 4)))), numpy_(plain_lstm(*arrays)), atol=1e-5
+        numpy_(lstm_sequence(*arrays, ops.zeros((2, 5)), ops.zeros((2, 4)))),
+        numpy_(plain_lstm(*arrays)),
+        atol=1e-5,
     )
     for mine, theirs in zip(gradient(ours, *arrays), gradient(plain, *arrays), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
@@ -110,14 +112,20 @@ def test_gradients_reach_every_weight(model: Rnnt) -> None:
 
         with tf.GradientTape() as tape:
             value = ops.sum(ops.sin(model(x, targets)))
-        grads = [np.asarray(tf.convert_to_tensor(g)) for g in tape.gradient(value, [v.value for v in variables])]
+        grads = [
+            np.asarray(tf.convert_to_tensor(g)) for g in tape.gradient(value, [v.value for v in variables])
+        ]
     for variable, grad in zip(variables, grads, strict=True):
         assert np.isfinite(grad).all(), variable.path
         assert np.abs(grad).max() > 0, variable.path
 
 
 def test_presets_have_the_sizes_they_claim() -> None:
-    assert (MOBILE_80MB.encoder_layers, MOBILE_80MB.encoder_units, MOBILE_80MB.encoder_projection) == (8, 2048, 640)
+    assert (MOBILE_80MB.encoder_layers, MOBILE_80MB.encoder_units, MOBILE_80MB.encoder_projection) == (
+        8,
+        2048,
+        640,
+    )
     assert (MOBILE_80MB.predictor_layers, MOBILE_80MB.joiner, MOBILE_80MB.symbols) == (2, 640, 4096)
     small = Rnnt(SMALL)
     small.build()

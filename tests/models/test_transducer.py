@@ -121,7 +121,9 @@ def test_keeping_every_position_is_the_exact_loss() -> None:
         return ops.matmul(ops.tanh(x), weight)
 
     loss, simple = transducer.pruned_transducer_loss(
-        joiner, *map(ops.convert_to_tensor, (encoded, predicted, acoustic, language, targets, frames, labels)), kept=5
+        joiner,
+        *map(ops.convert_to_tensor, (encoded, predicted, acoustic, language, targets, frames, labels)),
+        kept=5,
     )
     whole = np.tanh(encoded[:, :, None] + predicted[:, None]) @ weight
     expected = transducer.transducer_loss(whole, targets, frames, labels)
@@ -137,7 +139,9 @@ def test_pruning_only_loses_alignments() -> None:
     def joiner(x):
         return ops.matmul(ops.tanh(x), weight)
 
-    arguments = [ops.convert_to_tensor(x) for x in (encoded, predicted, acoustic, language, targets, *lengths)]
+    arguments = [
+        ops.convert_to_tensor(x) for x in (encoded, predicted, acoustic, language, targets, *lengths)
+    ]
     losses = [
         ops.convert_to_numpy(transducer.pruned_transducer_loss(joiner, *arguments, kept=kept)[0])
         for kept in (2, 4, 7)

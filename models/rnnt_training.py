@@ -1,0 +1,103 @@
+"""What is trained around an `Rnnt`: its losses and the heads that only training needs.
+
+Shapes: `B` batch, `S` stacked frames, `T` encoder frames, `U` labels, `V` symbols.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from models.ctc import ctc_loss
+from models.rnnt import Rnnt
+from models.transducer import pruned_transducer_loss
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the parts of the loss; each is divided by the number of labels in the batch."""
+
+    transducer: float = 1.0
+    additive: float = 0.3  # the joiner that is a sum, which also finds what to prune
+    ctc: float = 0.3  # word pieces from the encoder
+    phone_ctc: float = 0.3  # phones from a lower layer
+    phone_layer: int = 3
+    kept: int = 5  # label positions per frame the joiner is run on
+    towers: int = 1  # parts of a batch computed side by side, each on its own core
+
+
+class RnntTrainer(keras.Model):
+    """Losses of a batch: `call` takes the dict of arrays `BatchMaker` makes and returns sums and counts."""
+
+    def __init__(self, rnnt: Rnnt, phones: int, config: LossConfig = LossConfig(), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rnnt, self.config = rnnt, config
+        symbols = rnnt.config.symbols
+        self.ctc_head = keras.layers.Dense(symbols, name="ctc_head", dtype="float32")
+        self.phone_head = keras.layers.Dense(max(phones, 2), name="phone_head", dtype="float32")
+        self.acoustic = keras.layers.Dense(symbols, name="acoustic", dtype="float32")
+        self.language = keras.layers.Dense(symbols, use_bias=False, name="language", dtype="float32")
+        self.parts = [keras.metrics.Mean(name=n) for n in ("transducer", "additive", "ctc", "phone_ctc")]
+
+    def call(self, batch: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
+        """Sums over the batch of the four losses, the label counts, and `encoded` [B, T, J], `spelled` [B, T]."""
+        towers = self.config.towers if training else 1
+        if towers == 1:
+            return self._tower(batch, training)
+        split = {key: ops.split(value, towers, axis=0) for key, value in batch.items()}
+        results = [self._tower({k: v[i] for k, v in split.items()}, training) for i in range(towers)]
+        return {
+            key: ops.concatenate([r[key] for r in results], axis=0) if results[0][key].shape.rank else
+            sum(r[key] for r in results)
+            for key in results[0]
+        }  # fmt: skip
+
+    def _tower(self, batch: dict[str, Tensor], training: bool | None) -> dict[str, Tensor]:
+        rnnt, config = self.rnnt, self.config
+        features = batch["features"]
+        inside = ops.arange(ops.shape(features)[1])[None, :, None] < batch["frames"][:, None, None]
+        features = ops.where(inside, features, 0.0)
+        frames = ops.maximum(batch["frames"] // rnnt.config.reduction, 1)
+        targets, labels = batch["targets"], batch["labels"]
+        layers = rnnt.hidden_layers(features, training=training)
+        encoded = rnnt.encoder_to_joiner(layers[-1])
+        predicted = rnnt.predict_tokens(targets, training=training)
+        loss, simple = pruned_transducer_loss(
+            rnnt.join, encoded, predicted, self.acoustic(layers[-1]), self.language(predicted),
+            targets, frames, labels, kept=config.kept,
+        )  # fmt: skip
+        spelled = self.ctc_head(layers[-1])
+        phone_logits = self.phone_head(layers[config.phone_layer])
+        usable = ops.cast(loss < 1e5, "float32")  # a text too long for its audio has no alignment
+        return {
+            "transducer": ops.sum(ops.where(loss < 1e5, loss, 0.0)),
+            "additive": ops.sum(ops.where(simple < 1e5, simple, 0.0)),
+            "ctc": ops.sum(ctc_loss(spelled, targets, frames, labels)),
+            "phone_ctc": ops.sum(ctc_loss(phone_logits, batch["phones"], frames, batch["phone_labels"])),
+            "labels": ops.sum(ops.cast(labels, "float32") * usable),
+            "phone_labels": ops.sum(ops.cast(batch["phone_labels"], "float32")),
+            "encoded": encoded,
+            "spelled": ops.argmax(spelled, axis=-1),
+        }
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Tensor:
+        """Weighted sum of the losses per label."""
+        config = self.config
+        labels = ops.maximum(y_pred["labels"], 1.0)
+        phones = ops.maximum(y_pred["phone_labels"], 1.0)
+        values = [
+            y_pred["transducer"] / labels, y_pred["additive"] / labels, y_pred["ctc"] / labels,
+            y_pred["phone_ctc"] / phones,
+        ]  # fmt: skip
+        for metric, value in zip(self.parts, values, strict=True):
+            metric.update_state(value)
+        weights = (config.transducer, config.additive, config.ctc, config.phone_ctc)
+        return sum(w * v for w, v in zip(weights, values, strict=True) if w)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The parts of the loss (Keras adds the whole)."""
+        return [self._loss_tracker, *self.parts] if hasattr(self, "_loss_tracker") else [*super().metrics]

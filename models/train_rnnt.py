@@ -1,0 +1,239 @@
+"""The training recipe of the recogniser: schedule, averaging, checkpoints that survive a kill, curves."""
+
+import json
+import os
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from models.batches import Batch, BatchMaker
+from models.feature_store import FeatureStore
+from models.greedy import collapse, greedy_tokens
+from models.rnnt import BLANK, PRESETS, Rnnt
+from models.rnnt_training import LossConfig, RnntTrainer
+
+HOP_S = 0.01
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how fast; written beside the checkpoint."""
+
+    preset: str = "small"
+    steps: int = 20_000
+    peak_rate: float = 1e-3
+    warmup_steps: int = 500
+    cooldown_steps: int = 3_000  # the rate falls to a fiftieth, exponentially, over the last steps
+    weight_decay: float = 1e-2
+    clip_norm: float = 2.0
+    averaging: float = 0.999  # decay of the moving average of the weights, which is what is shipped
+    ascending_epochs: int = 1  # first epochs run from short to long utterances
+    evaluate_steps: int = 500
+    checkpoint_s: float = 240.0
+    seed: int = 0
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, a plateau, then an exponential fall: the plateau can be prolonged by a later run."""
+    rate = config.peak_rate * min(1.0, (step + 1) / config.warmup_steps)
+    into = step - (config.steps - config.cooldown_steps)
+    return rate * 50.0 ** (-into / config.cooldown_steps) if into > 0 else rate
+
+
+def prefetch(batches: Iterator[Any], depth: int = 3) -> Iterator[Any]:
+    """The same items, made ahead in a thread."""
+    ready: queue.Queue[Any] = queue.Queue(depth)
+    end, stop = object(), threading.Event()
+
+    def work() -> None:
+        try:
+            for item in batches:
+                while not stop.is_set():
+                    try:
+                        ready.put(item, timeout=0.5)
+                        break
+                    except queue.Full:
+                        continue
+                if stop.is_set():
+                    return
+            ready.put(end)
+        except BaseException as error:
+            ready.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while (item := ready.get()) is not end:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+
+
+def error_counts(reference: list[str], heard: list[str]) -> int:
+    """Fewest insertions, deletions and substitutions that turn one list of words into the other."""
+    row = list(range(len(heard) + 1))
+    for i, word in enumerate(reference, 1):
+        previous, row[0] = row[0], i
+        for j, other in enumerate(heard, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (word != other))
+    return row[-1]
+
+
+class Run:
+    """A training run in a directory: `train()` goes on from the newest checkpoint there."""
+
+    def __init__(
+        self, directory: Path, trainer: RnntTrainer, maker: BatchMaker, development: BatchMaker,
+        decode: Callable[[list[int]], str], config: TrainConfig,
+    ) -> None:  # fmt: skip
+        self.directory, self.trainer, self.config = directory, trainer, config
+        self.maker, self.development, self.decode = maker, development, decode
+        self.step = self.epoch = self.batch = 0
+        directory.mkdir(parents=True, exist_ok=True)
+        optimizer = keras.optimizers.AdamW(
+            config.peak_rate, beta_2=0.98, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm
+        )
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        trainer.compile(
+            optimizer=optimizer, jit_compile="auto" if keras.backend.backend() == "jax" else False
+        )
+        first = next(iter(maker.epoch(0, ascending=True)))
+        trainer.predict_on_batch(first)  # builds every weight
+        optimizer.build(trainer.trainable_variables)
+        self.average = [np.array(v) for v in self._weights()]
+        self._average_every = 5
+
+    def _weights(self) -> list[np.ndarray]:
+        return [keras.ops.convert_to_numpy(v) for v in self.trainer.trainable_variables]
+
+    def _all_variables(self) -> list[keras.Variable]:
+        metrics = {id(v) for m in self.trainer.metrics for v in m.variables}
+        return [
+            v for v in [*self.trainer.variables, *self.trainer.optimizer.variables] if id(v) not in metrics
+        ]
+
+    def save(self) -> None:
+        """Write everything a restart needs, under a temporary name first."""
+        arrays = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self._all_variables())}
+        arrays |= {f"a{i}": a for i, a in enumerate(self.average)}
+        position = np.array([self.step, self.epoch, self.batch])
+        temporary = self.directory / "checkpoint.part"
+        with temporary.open("wb") as file:
+            np.savez(file, position=position, **arrays)
+        newest = self.directory / "checkpoint.npz"
+        if newest.exists():
+            os.replace(newest, self.directory / "checkpoint.previous.npz")
+        os.replace(temporary, newest)
+
+    def restore(self, path: Path | None = None) -> bool:
+        """Go back to a checkpoint; False when there is none."""
+        path = path or self.directory / "checkpoint.npz"
+        if not path.exists():
+            return False
+        with np.load(path) as saved:
+            self.step, self.epoch, self.batch = (int(x) for x in saved["position"])
+            for i, variable in enumerate(self._all_variables()):
+                variable.assign(saved[f"v{i}"])
+            self.average = [saved[f"a{i}"] for i in range(len(self.average))]
+        return True
+
+    def train(self, say: Callable[[str], None] = print, stop_after_s: float = float("inf")) -> None:
+        """Train to `config.steps`, or stop cleanly after so many seconds."""
+        started = saved = time.monotonic()
+        heard_s, mark = 0.0, started
+        config = self.config
+        while self.step < config.steps:
+            ascending = self.epoch < config.ascending_epochs
+            for batch in prefetch(self.maker.epoch(self.epoch, self.batch, ascending=ascending)):
+                self.trainer.optimizer.learning_rate = learning_rate(self.step, config)
+                logs = self.trainer.train_on_batch(batch, return_dict=True)
+                self.step, self.batch = self.step + 1, self.batch + 1
+                heard_s += batch["frames"].sum() * 3 * HOP_S
+                if self.step % self._average_every == 0:
+                    self._update_average()
+                now = time.monotonic()
+                if self.step % 50 == 0:
+                    speed, heard_s, mark = heard_s / (now - mark), 0.0, now
+                    self._log("train", {k: float(v) for k, v in logs.items()} | {"audio_s_per_s": speed})
+                    eta = (config.steps - self.step) * (now - started) / max(1, self.step)
+                    parts = " ".join(f"{k} {float(v):.3f}" for k, v in logs.items())
+                    say(f"step {self.step}/{config.steps} epoch {self.epoch} {parts} {speed:.0f} audio-s/s")
+                    del eta
+                    self.trainer.reset_metrics()
+                if self.step % config.evaluate_steps == 0 or self.step == config.steps:
+                    self._log("dev", scores := self.evaluate())
+                    say("dev " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+                    mark = time.monotonic()
+                if (
+                    now - saved > config.checkpoint_s
+                    or self.step >= config.steps
+                    or now - started > stop_after_s
+                ):
+                    self.save()
+                    saved = time.monotonic()
+                if self.step >= config.steps or now - started > stop_after_s:
+                    return
+            self.epoch, self.batch = self.epoch + 1, 0
+
+    def _update_average(self) -> None:
+        decay = min(self.config.averaging, (1 + self.step) / (10 + self.step)) ** self._average_every
+        for average, value in zip(self.average, self._weights(), strict=True):
+            average += (1 - decay) * (value - average)
+
+    def averaged(self) -> "Averaged":
+        """Context in which the model has its averaged weights."""
+        return Averaged(self)
+
+    def evaluate(self) -> dict[str, float]:
+        """WER of greedy decoding with the averaged weights, of each corpus, and of the CTC head."""
+        errors: dict[str, int] = defaultdict(int)
+        words: dict[str, int] = defaultdict(int)
+        examples = []
+        with self.averaged():
+            for items in self.development.plan(0, ascending=True):
+                batch = self.development.batch(items, np.random.default_rng(0))
+                out = self.trainer.predict_on_batch(batch)
+                frames = batch["frames"] // self.trainer.rnnt.config.reduction
+                found = greedy_tokens(self.trainer.rnnt, out["encoded"], frames)
+                for row, item in enumerate(items):
+                    spelled = self.decode(collapse(out["spelled"][row][: frames[row]]))
+                    heard, corpus = self.decode(found[row]), item.parts[0][1].corpus
+                    reference = item.text.split()
+                    errors[corpus] += error_counts(reference, heard.split())
+                    errors["ctc:" + corpus] += error_counts(reference, spelled.split())
+                    words[corpus] += len(reference)
+                    words["ctc:" + corpus] += len(reference)
+                    examples.append({"text": item.text, "heard": heard, "ctc": spelled, "corpus": corpus})
+        with (self.directory / "examples.jsonl").open("w") as file:
+            file.writelines(json.dumps(e) + "\n" for e in examples)
+        return {name: errors[name] / max(1, words[name]) for name in sorted(errors)}
+
+    def _log(self, kind: str, values: dict[str, float]) -> None:
+        line = {"kind": kind, "step": self.step, "epoch": self.epoch, **values}
+        with (self.directory / "log.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Averaged:
+    """Swaps a run's averaged weights in, and the trained ones back."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __enter__(self) -> None:
+        self.kept = self.run._weights()
+        for variable, value in zip(self.run.trainer.trainable_variables, self.run.average, strict=True):
+            variable.assign(value)
+
+    def __exit__(self, *_: object) -> None:
+        for variable, value in zip(self.run.trainer.trainable_variables, self.kept, strict=True):
+            variable.assign(value)
