@@ -153,7 +153,7 @@ class BatchMaker:
         rng = np.random.default_rng([self.seed, epoch])
         items = []
         for number, groups in enumerate(self._groups):
-            for key, variants in groups.items():
+            for variants in groups.values():
                 wanted = self.share[number] * self.corpus_share.get(variants[0].corpus, 1.0)
                 count = int(wanted) + (rng.random() < wanted % 1)
                 for _ in range(count):

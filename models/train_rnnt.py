@@ -7,18 +7,16 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from models.batches import Batch, BatchMaker
-from models.feature_store import FeatureStore
+from models.batches import BatchMaker
 from models.greedy import collapse, greedy_tokens
-from models.rnnt import BLANK, PRESETS, Rnnt
-from models.rnnt_training import LossConfig, RnntTrainer
+from models.rnnt_training import RnntTrainer
 
 HOP_S = 0.01
 

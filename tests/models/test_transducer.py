@@ -81,7 +81,7 @@ def test_gradient_equals_finite_differences() -> None:
 
 
 def test_padding_and_nan_in_it_never_leak() -> None:
-    logits, targets = problem()
+    logits, _ = problem()
     frames, labels = np.array([3, 5], np.int32), np.array([2, 3], np.int32)
     dirty = logits.copy()
     dirty[0, 3:], dirty[0, :, 3:] = np.nan, np.nan
