@@ -63,7 +63,7 @@ def ordinal(number: int) -> str:
 def year(number: int) -> str:
     """Words of a year in 1000..9999 in pairs: 1862 -> 'eighteen sixty two', 1905 -> 'nineteen o five'."""
     high, low = divmod(number, 100)
-    if high % 10 == 0:  # 2007, 1000: not read in pairs
+    if high % 10 == 0 and low < 10:  # 2007, 1000: not read in pairs
         return cardinal(number)
     if low == 0:
         return f"{cardinal(high)} hundred"

@@ -15,9 +15,7 @@ from models.numbers import cardinal, ordinal, roman_value, spell_numbers
 from ondevice.errors import InputError
 
 ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyz' ")
-NGRAM_WORDS = (
-    6  # a sentence sharing six words in a row with a held-out transcript is taken to be from the same page
-)
+NGRAM_WORDS = 6  # a sentence sharing six words in a row with a held-out transcript is taken to be from the same page
 LONGEST_SENTENCE_WORDS = 60  # about 25 s of reading, longer than any training utterance
 HELD_OUT_SPLITS = ("dev", "test")
 
@@ -48,9 +46,7 @@ _SPELLED = {  # as LibriSpeech transcribes them
 _ABBREVIATION = re.compile(r"\b(" + "|".join(_SPELLED) + r")\.", re.IGNORECASE)
 _BARE_TITLE = re.compile(r"\b(mr|mrs|dr)\b(?!\.)", re.IGNORECASE)
 _NUMBERED = re.compile(r"\b(no|nos)\.\s*(?=[0-9])", re.IGNORECASE)
-_HEADED_ROMAN = re.compile(
-    r"\b(chapter|book|part|volume|act|scene|canto|stave)\s+([ivxlc]+)\b", re.IGNORECASE
-)
+_HEADED_ROMAN = re.compile(r"\b(chapter|book|part|volume|act|scene|canto|stave)\s+([ivxlc]+)\b", re.IGNORECASE)
 _REGNAL = re.compile(
     r"\b(Louis|Henry|Charles|George|James|Edward|William|Richard|Philip|Napoleon|Pope \w+)"
     r"\s+([IVX]{2,}|V|X)\b"
@@ -101,17 +97,14 @@ def normalize(text: str) -> str | None:
     text = _HEADED_ROMAN.sub(_say_heading, text)
     text = _REGNAL.sub(_say_regnal, text)
     text = _DROPPED.sub(" ", spell_numbers(text)).lower()
-    words = [kept for word in text.split() if (kept := _trim_apostrophes(word))]
-    line = " ".join(words)
+    line = " ".join(_without_quotes(text.split()))
     return line if line and ALPHABET.issuperset(line) else None
 
 
 def _decompose(text: str) -> str:
     """`text` with typographic characters as plain ones and accents removed (ö -> o)."""
     decomposed = unicodedata.normalize("NFKD", text.translate(_TRANSLATION))
-    return "".join(letter for letter in decomposed if not unicodedata.combining(letter)).translate(
-        _TRANSLATION
-    )
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter)).translate(_TRANSLATION)
 
 
 def _say_heading(found: re.Match[str]) -> str:
@@ -124,17 +117,19 @@ def _say_regnal(found: re.Match[str]) -> str:
     return found[0] if value is None else f"{found[1]} the {ordinal(value)}"
 
 
-def _trim_apostrophes(word: str) -> str:
-    """`word` without quotation marks; the apostrophes of 'tis, 'em, o' and plural possessives stay."""
-    bare = word.strip("'")
-    if not bare:
-        return ""
-    leading = "'" if f"'{bare}" in _KEPT_LEADING and word.startswith("'") else ""
-    opened = word.startswith("'") and not leading
-    # A closing quotation mark looks like a plural possessive: believe it on words in s that no quote opened.
-    possessive = word.endswith("s'") and not word.endswith("ss'") and not opened
-    trailing = "'" if possessive or word == "o'" else ""
-    return leading + bare + trailing
+def _without_quotes(words: list[str]) -> Iterator[str]:
+    """`words` without single quotation marks; the apostrophes of 'tis, 'em, o' and plural possessives stay."""
+    quoted = False
+    for word in words:
+        bare = word.strip("'")
+        if not bare:
+            continue
+        leading = "'" if word.startswith("'") and f"'{bare}" in _KEPT_LEADING else ""
+        quoted |= word.startswith("'") and not leading
+        # A closing quotation mark after s looks like a plural possessive: it is one where no quotation is open.
+        possessive = re.search(r"[^s]s'$", word) and not quoted
+        yield leading + bare + ("'" if possessive or word == "o'" else "")
+        quoted &= not word.endswith("'")
 
 
 # Sentence ends: . ! ? with closing quotes or brackets, then a space, then what can begin a sentence.
