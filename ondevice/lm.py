@@ -1,0 +1,159 @@
+"""Backoff n-gram language model over token ids, small enough to fuse with the recogniser on the device.
+
+The continuations of a context lie side by side, sorted by token: an n-gram costs 4 bytes and a context 14, and
+the scores of all tokens after a context come from one slice per order. Contexts are packed exactly into 64 bits
+(token ids as digits of base V, oldest first), so nothing collides.
+
+Legend: `V` tokens, `C` contexts of one length, `N` n-grams of one length.
+"""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ondevice.errors import InputError
+
+Float32 = npt.NDArray[np.float32]
+_FIELDS = ("contexts", "starts", "backoffs", "tokens", "logprobs")
+
+
+class LmState(NamedTuple):
+    """What the model remembers: the longest known context and where its suffixes are in the tables."""
+
+    tokens: tuple[int, ...]  # oldest first
+    rows: tuple[int, ...]  # row of the suffix of length 1, 2, ... in its table; -1 where it is unknown
+
+
+@dataclass(frozen=True)
+class Table:
+    """The n-grams whose context has one certain length."""
+
+    contexts: npt.NDArray[np.uint64]  # [C] ascending
+    starts: npt.NDArray[np.uint32]  # [C + 1] where a context's continuations begin
+    backoffs: npt.NDArray[Any]  # [C] natural log of the weight of the shorter context
+    tokens: npt.NDArray[np.uint16]  # [N] ascending within a context
+    logprobs: npt.NDArray[Any]  # [N] natural log of the interpolated probability
+
+
+class NgramLm:
+    """Scores tokens after their history; the state is a value the caller keeps."""
+
+    def __init__(self, unigrams: Float32, tables: Sequence[Table], bos: int = 0) -> None:
+        """unigrams [V] natural log (-inf for what is never predicted), tables[k] for contexts of k + 1.
+
+        `bos` stands for the beginning of a sentence; the blank serves, as it is never predicted.
+        """
+        self.unigrams = unigrams
+        self.tables = tuple(tables)
+        self.bos = bos
+        self.symbols = len(unigrams)
+        if self.symbols > 2**16 or self.symbols ** len(self.tables) > 2**64:
+            raise InputError(f"n-gram model: {self.symbols} tokens at order {self.order} do not fit 64-bit contexts")
+
+    @property
+    def order(self) -> int:
+        """Length of the longest n-grams."""
+        return len(self.tables) + 1
+
+    @property
+    def ngrams(self) -> int:
+        """Stored n-grams, unigrams included."""
+        return self.symbols + sum(len(t.tokens) for t in self.tables)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the tables."""
+        return self.unigrams.nbytes + sum(int(getattr(t, f).nbytes) for t in self.tables for f in _FIELDS)
+
+    def initial_state(self) -> LmState:
+        """The state at the beginning of a sentence."""
+        return self._state((self.bos,))
+
+    def advance(self, state: LmState, token: int) -> LmState:
+        """The state after one more token."""
+        return self._state((*state.tokens, token)[-len(self.tables) :] if self.tables else ())
+
+    def score(self, state: LmState, token: int) -> tuple[LmState, float]:
+        """The next state and the natural log of the token's probability (-inf for an impossible one)."""
+        logprob = 0.0
+        for table, row in reversed(list(zip(self.tables, state.rows, strict=False))):
+            if row < 0:
+                continue
+            low, high = int(table.starts[row]), int(table.starts[row + 1])
+            place = low + int(np.searchsorted(table.tokens[low:high], token))
+            if place < high and table.tokens[place] == token:
+                return self.advance(state, token), logprob + float(table.logprobs[place])
+            logprob += float(table.backoffs[row])
+        return self.advance(state, token), logprob + float(self.unigrams[token])
+
+    def scores(self, state: LmState) -> Float32:
+        """Natural log probability of every token, float32 [V]; the caller owns the array."""
+        out = self.unigrams.astype(np.float32)
+        for table, row in zip(self.tables, state.rows, strict=False):
+            if row >= 0:
+                low, high = int(table.starts[row]), int(table.starts[row + 1])
+                out += table.backoffs[row]
+                out[table.tokens[low:high]] = table.logprobs[low:high]
+        return out
+
+    def _state(self, tokens: tuple[int, ...]) -> LmState:
+        rows, key, scale, known = [], 0, 1, 0
+        for length, table in enumerate(self.tables[: len(tokens)], start=1):
+            key += tokens[-length] * scale
+            scale *= self.symbols
+            row = int(np.searchsorted(table.contexts, np.uint64(key)))
+            found = row < len(table.contexts) and int(table.contexts[row]) == key
+            rows.append(row if found else -1)
+            known = length if found else known
+        # Pruning may keep a context and drop its suffix, so the longest known one decides.
+        return LmState(tokens[len(tokens) - known :], tuple(rows[:known]))
+
+    def save(self, path: Path) -> None:
+        """Write a compressed .npz with float16 log probabilities."""
+        arrays: dict[str, Any] = {"unigrams": self.unigrams.astype(np.float32), "bos": np.int64(self.bos)}
+        arrays["order"] = np.int64(self.order)
+        for length, table in enumerate(self.tables, start=1):
+            for field in _FIELDS:
+                array = getattr(table, field)
+                arrays[f"{field}{length}"] = array.astype(np.float16) if array.dtype.kind == "f" else array
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "NgramLm":
+        """Read what `save` wrote; InputError names the file when it is anything else."""
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                order = int(data["order"])
+                if not 1 <= order <= 64:
+                    raise ValueError(f"order {order}")
+                tables = [Table(*(data[f"{field}{k}"] for field in _FIELDS)) for k in range(1, order)]
+                lm = cls(data["unigrams"], tables, int(data["bos"]))
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}; expected an n-gram model (.npz)") from error
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: {error}; expected an n-gram model (.npz)") from error
+        lm._check(path)
+        return lm
+
+    def _check(self, path: Path) -> None:
+        good = self.unigrams.dtype == np.float32 and self.unigrams.ndim == 1 and 0 <= self.bos < self.symbols
+        for t in self.tables:
+            count = len(t.contexts)
+            good = good and (
+                [getattr(t, f).dtype.str[1:] for f in _FIELDS] == ["u8", "u4", "f2", "u2", "f2"]
+                and all(getattr(t, f).ndim == 1 for f in _FIELDS)
+                and len(t.starts) == count + 1
+                and len(t.backoffs) == count
+                and len(t.logprobs) == len(t.tokens) == int(t.starts[-1])
+                and int(t.starts[0]) == 0
+                and bool((t.starts[1:] > t.starts[:-1]).all() and (t.contexts[1:] > t.contexts[:-1]).all())
+                and (not len(t.tokens) or int(t.tokens.max()) < self.symbols)
+            )
+        if not good:
+            raise InputError(f"{path}: the tables do not fit together; expected an n-gram model (.npz)")
