@@ -34,9 +34,7 @@ def to_tflite(model: keras.Model, endpoints: Mapping[str, Endpoint], precision: 
     archive = keras.export.ExportArchive()
     archive.track(model)  # without this the file converts without error and without weights
     for name, endpoint in endpoints.items():
-        signature = [
-            tf.TensorSpec(shape, dtype, name=tensor) for tensor, (shape, dtype) in endpoint.inputs.items()
-        ]
+        signature = [tf.TensorSpec(shape, dtype, name=tensor) for tensor, (shape, dtype) in endpoint.inputs.items()]
         archive.add_endpoint(name, endpoint.function, input_signature=signature)
     with tempfile.TemporaryDirectory() as directory:
         archive.write_out(directory, verbose=False)
@@ -74,7 +72,7 @@ def check_file(content: bytes, parameters: int, precision: str) -> None:
     bytes_each = {"float32": 4, "float16": 2, "dynamic-int8": 1}[precision]
     if len(content) < 0.98 * parameters * bytes_each:
         raise FailureError(
-            f"export: {len(content)} bytes cannot hold {parameters} parameters at {bytes_each} bytes each; weights missing"
+            f"export: weights missing: {len(content)} bytes cannot hold {parameters} parameters of {bytes_each} bytes"
         )
 
 

@@ -22,9 +22,7 @@ def endpoints(rnnt: Rnnt) -> dict[str, Endpoint]:
 
         return function
 
-    def state_shapes(
-        part: str, layers: int, units: int, projection: int
-    ) -> dict[str, tuple[tuple[int, ...], str]]:
+    def state_shapes(part: str, layers: int, units: int, projection: int) -> dict[str, tuple[tuple[int, ...], str]]:
         fields = state_type(part, layers)._fields
         return {name: ((1, units if "_c" in name else projection), "float32") for name in fields}
 
@@ -139,7 +137,5 @@ def parity(
     for signature, tensors in reference.items():
         for name, values in tensors.items():
             largest, relative = relative_error(values, other[signature][name])
-            rows.append(
-                {"signature": signature, "tensor": name, "max_error": largest, "relative_rms": relative}
-            )
+            rows.append({"signature": signature, "tensor": name, "max_error": largest, "relative_rms": relative})
     return rows

@@ -6,7 +6,7 @@ Shapes: `B` batch, `F` frames of 10 ms, `S` stacked frames of 30 ms, `U` word pi
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,6 +31,19 @@ class AugmentConfig:
     noise_snr_db: tuple[float, float] = (5.0, 30.0)
     edges_s: float = 0.5  # longest quiet added before and after
     join: float = 0.3  # probability that a short utterance is joined with others of its corpus
+    ramp_epochs: int = 3  # the changes grow from nothing over so many epochs: a net learns clean speech first
+
+    def at(self, epoch: int) -> "AugmentConfig":
+        """The settings of an epoch."""
+        part = min(1.0, epoch / self.ramp_epochs) if self.ramp_epochs else 1.0
+        return replace(
+            self,
+            frequency_width=round(self.frequency_width * part),
+            time_width=round(self.time_width * part),
+            warp=self.warp * part,
+            gain_db=self.gain_db * part,
+            noise=self.noise * part,
+        )
 
 
 def _exp_db(db: float) -> float:
@@ -93,7 +106,7 @@ def mask(features: np.ndarray, rng: np.random.Generator, config: AugmentConfig) 
     frames, bands = features.shape
     features = features.copy()
     for _ in range(config.frequency_masks):
-        width = rng.integers(config.frequency_width + 1)
+        width = rng.integers(min(config.frequency_width, bands // 4) + 1)
         start = rng.integers(bands - width + 1)
         features[:, start : start + width] = 0
     for _ in range(rng.poisson(config.time_masks_per_second * frames / HOPS_PER_SECOND)):
@@ -164,11 +177,7 @@ class BatchMaker:
         batches, current = [], []
         for at in order:
             longest = max([items[at].frames, *(i.frames for i in current)]) + 100
-            if (
-                current
-                and longest * (len(current) + 1) > self.batch_frames
-                and len(current) % self.multiple == 0
-            ):
+            if current and longest * (len(current) + 1) > self.batch_frames and len(current) % self.multiple == 0:
                 batches.append(current)
                 current = []
             current.append(items[at])
@@ -195,21 +204,22 @@ class BatchMaker:
                 queue.clear()
         return kept + [item for queue in waiting.values() for item in queue]
 
-    def batch(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
+    def batch(self, items: Sequence[Item], rng: np.random.Generator, epoch: int = 10**6) -> Batch:
         """Arrays of one batch: features [B, S, 240], frames [B], targets [B, U], labels [B], phones [B, P], ..."""
+        config = self.config.at(epoch) if self.config else None
         floor = float(np.log(self.stores[0].config.floor))
         stack = self.stores[0].config.stack
         rows, texts = [], []
         for item in items:
             features = np.concatenate([self.stores[n].features(u) for n, u in item.parts]).astype(np.float32)
             texts.append(item.text)
-            if self.config:
-                features = augment(features, rng, self.config, self.noises, floor)
+            if config:
+                features = augment(features, rng, config, self.noises, floor)
                 if self.noises and rng.random() < self.silence_share:
                     features, texts[-1] = self._silence(rng, floor), ""
             features = (features - self.mean) / self.std
-            if self.config:
-                features = mask(features, rng, self.config)
+            if config:
+                features = mask(features, rng, config)
             rows.append(stack_frames(features, stack))
         targets = [self.encode(text) for text in texts]
         phones = [self.phones(text) for text in texts]
@@ -231,7 +241,7 @@ class BatchMaker:
         """The batches of an epoch from number `start` on."""
         for number, items in enumerate(self.plan(epoch, ascending=ascending)):
             if number >= start:
-                yield self.batch(items, np.random.default_rng([self.seed, epoch, number]))
+                yield self.batch(items, np.random.default_rng([self.seed, epoch, number]), epoch)
 
 
 def _pad(rows: Sequence[np.ndarray], multiple: int, least: int = 0) -> np.ndarray:

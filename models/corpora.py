@@ -111,7 +111,7 @@ def _read_jsonl(file: Path) -> Located:
             where,
             Utterance(
                 reference,
-                _field(row, ("text",), str, where),
+                _field(row, ("text",), str, where, optional="text" in row) or "",  # null: nobody speaks
                 str(row.get("speaker") or "unknown"),
                 duration_s(reference.path) if seconds is None else seconds,
                 _known_split(str(row.get("split", "train")), where),

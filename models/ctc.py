@@ -21,9 +21,7 @@ def ctc_loss(logits: Tensor, targets: Tensor, frames: Tensor, labels: Tensor) ->
 
         # The sparse form runs a C++ kernel, ten times faster than the dense one, which is written in graph ops.
         keep = tf.sequence_mask(labels, tf.shape(targets)[1])
-        sparse = tf.SparseTensor(
-            tf.where(keep), tf.boolean_mask(targets, keep) - 1, tf.shape(targets, tf.int64)
-        )
+        sparse = tf.SparseTensor(tf.where(keep), tf.boolean_mask(targets, keep) - 1, tf.shape(targets, tf.int64))
         blank_last = tf.concat([logits[..., 1:], logits[..., :1]], axis=-1)  # as the kernel wants it
         loss = tf.compat.v1.nn.ctc_loss(
             sparse, blank_last, frames, time_major=False, ignore_longer_outputs_than_inputs=True

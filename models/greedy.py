@@ -10,9 +10,7 @@ from models.rnnt import BLANK, Rnnt
 Tensor = Any
 
 
-def greedy_tokens(
-    rnnt: Rnnt, encoded: np.ndarray, frames: np.ndarray, max_symbols: int = 3
-) -> list[list[int]]:
+def greedy_tokens(rnnt: Rnnt, encoded: np.ndarray, frames: np.ndarray, max_symbols: int = 3) -> list[list[int]]:
     """Tokens of each row of encoded [B, T, J] with `frames` [B] valid: at most `max_symbols` per frame."""
     batch = len(encoded)
     tokens: list[list[int]] = [[] for _ in range(batch)]

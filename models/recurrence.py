@@ -40,20 +40,21 @@ def scan(
         carry, ys = step(carry, tuple(x[at] for x in xs))
         return count + 1, carry, tuple(a.write(at, y) for a, y in zip(arrays, ys, strict=True))
 
-    _, carry, arrays = tf.while_loop(
-        lambda count, *_: count < length, body, (0, carry, arrays), parallel_iterations=1
-    )
+    _, carry, arrays = tf.while_loop(lambda count, *_: count < length, body, (0, carry, arrays), parallel_iterations=1)
     return carry, tuple(a.stack() for a in arrays)
 
 
 def lstm_gates(pre: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """New cell [B, H], hidden [B, H] and the gates (sigmoid i, f, o [B, 3H]; tanh g [B, H]) from [B, 4H]."""
+    """New cell [B, H], hidden [B, H] and the gates (sigmoid i, f, o [B, 3H]; tanh g [B, H]) from [B, 4H].
+
+    The cell keeps its own dtype: in bfloat16, hundreds of small additions to it would be rounded away.
+    """
     units = cell.shape[-1]
     sigmoids = ops.sigmoid(pre[:, : 3 * units])
     candidate = ops.tanh(pre[:, 3 * units :])
-    keep = sigmoids[:, units : 2 * units]
-    cell = keep * cell + sigmoids[:, :units] * candidate
-    hidden = sigmoids[:, 2 * units :] * ops.tanh(cell)
+    keep = ops.cast(sigmoids[:, units : 2 * units], cell.dtype)
+    cell = keep * cell + ops.cast(sigmoids[:, :units] * candidate, cell.dtype)
+    hidden = sigmoids[:, 2 * units :] * ops.tanh(ops.cast(cell, pre.dtype))
     return cell, hidden, sigmoids, candidate
 
 
@@ -69,7 +70,7 @@ def lstm_sequence(
     """Outputs [T, B, P] of an LSTM with projection (Sak et al. 2014) over x [T, B, I], time first.
 
     kernel [I, 4H] and recurrent [P, 4H] in gate order i, f, o, g; bias [4H]; projection [H, P].
-    cell0 [B, H] and output0 [B, P] are constants to the gradient. The gradient is written out so that each weight's
+    cell0 float32 [B, H] and output0 [B, P] are constants to the gradient. It is written out so that each weight's
     gradient is one large product over time instead of one small one per step: about three times faster on a CPU.
     """
     units = cell0.shape[-1]
@@ -88,7 +89,7 @@ def lstm_sequence(
             cell, output = carry
             cell, hidden, sigmoids, candidate = lstm_gates(now[0] + ops.matmul(output, recurrent), cell)
             output = ops.matmul(hidden, projection)
-            return (cell, output), (output, cell, hidden, sigmoids, candidate)
+            return (cell, output), (output, ops.cast(cell, hidden.dtype), hidden, sigmoids, candidate)
 
         _, (outputs, cells, hiddens, sigmoids, candidates) = scan(forward, (cell0, output0), (mapped,))
 
@@ -96,7 +97,7 @@ def lstm_sequence(
             upstream = args[0] if upstream is None else upstream
             gate_in, keep, gate_out = ops.split(sigmoids, 3, axis=-1)
             squashed = ops.tanh(cells)
-            previous = ops.concatenate([cell0[None], cells[:-1]], axis=0)
+            previous = ops.concatenate([ops.cast(cell0, cells.dtype)[None], cells[:-1]], axis=0)
             to_cell = gate_out * (1 - squashed * squashed)
             to_gates = ops.concatenate(
                 [
@@ -114,9 +115,10 @@ def lstm_sequence(
                 d_above, cell_factor, keep_now, gates = now
                 d_output = d_output + d_above
                 d_hidden = ops.matmul(d_output, unproject)
-                d_cell = d_cell + d_hidden * cell_factor
-                d_pre = ops.concatenate([d_cell, d_cell, d_hidden, d_cell], axis=-1) * gates
-                return (ops.matmul(d_pre, unrecur), d_cell * keep_now), (d_pre, d_output)
+                d_cell = d_cell + ops.cast(d_hidden * cell_factor, d_cell.dtype)
+                d_now = ops.cast(d_cell, d_hidden.dtype)
+                d_pre = ops.concatenate([d_now, d_now, d_hidden, d_now], axis=-1) * gates
+                return (ops.matmul(d_pre, unrecur), d_cell * ops.cast(keep_now, d_cell.dtype)), (d_pre, d_output)
 
             zeros = (ops.zeros_like(output0), ops.zeros_like(cell0))
             _, (d_pre, d_outputs) = scan(backward, zeros, (upstream, to_cell, keep, to_gates), reverse=True)
@@ -126,7 +128,7 @@ def lstm_sequence(
                 ops.reshape(ops.matmul(d_flat, ops.transpose(kernel)), (steps, batch, inputs)),
                 ops.matmul(ops.transpose(flat(x)), d_flat),
                 ops.matmul(ops.transpose(flat(before)), d_flat),
-                ops.sum(d_flat, axis=0),
+                ops.cast(ops.sum(ops.cast(d_flat, "float32"), axis=0), bias.dtype),
                 ops.matmul(ops.transpose(flat(hiddens)), flat(d_outputs)),
             )
 

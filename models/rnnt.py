@@ -46,7 +46,7 @@ TINY = RnntConfig(
     predictor_units=6, predictor_projection=4, embedding=3, joiner=7, symbols=9, residual=True,
 )  # fmt: skip
 SMALL = RnntConfig(
-    encoder_layers=6, encoder_units=640, encoder_projection=320, predictor_layers=1, predictor_units=512,
+    encoder_layers=6, encoder_units=512, encoder_projection=320, predictor_layers=1, predictor_units=512,
     predictor_projection=320, embedding=256, joiner=320, symbols=256, residual=True, dropout=0.1,
 )  # fmt: skip
 MOBILE_80MB = RnntConfig()  # the published sizes
@@ -67,9 +67,7 @@ class ProjectedLstm(keras.layers.Layer):
     and trains fastest, and the layers above see inputs of one scale.
     """
 
-    def __init__(
-        self, units: int, projection: int, *, residual: bool, dropout: float = 0.0, **kwargs: Any
-    ) -> None:
+    def __init__(self, units: int, projection: int, *, residual: bool, dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units, self.projection_width = units, projection
         self.may_add = residual
@@ -94,7 +92,7 @@ class ProjectedLstm(keras.layers.Layer):
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         """[B, T, I] -> [B, T, P] from the zero state."""
         batch = ops.shape(x)[0]
-        cell = ops.zeros((batch, self.units), self.compute_dtype)
+        cell = ops.zeros((batch, self.units), "float32")
         output = ops.zeros((batch, self.projection_width), self.compute_dtype)
         y = lstm_sequence(
             ops.transpose(x, (1, 0, 2)), *(ops.cast(w, self.compute_dtype) for w in (self.kernel, self.recurrent)),
@@ -117,14 +115,11 @@ class ProjectedLstm(keras.layers.Layer):
 class LstmStack(keras.layers.Layer):
     """Projected LSTM layers one after another, the state of all of them in one NamedTuple."""
 
-    def __init__(
-        self, part: str, layers: int, units: int, projection: int, *, residual: bool, dropout: float
-    ) -> None:
+    def __init__(self, part: str, layers: int, units: int, projection: int, *, residual: bool, dropout: float) -> None:
         super().__init__(name=part)
         self.part, self.units, self.width = part, units, projection
         self.layers_ = [
-            ProjectedLstm(units, projection, residual=residual, dropout=dropout, name=f"lstm{i}")
-            for i in range(layers)
+            ProjectedLstm(units, projection, residual=residual, dropout=dropout, name=f"lstm{i}") for i in range(layers)
         ]
 
     def initial_state(self, batch: int = 1) -> tuple[Tensor, ...]:

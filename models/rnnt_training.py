@@ -24,7 +24,7 @@ class LossConfig:
     additive: float = 0.3  # the joiner that is a sum, which also finds what to prune
     ctc: float = 0.3  # word pieces from the encoder
     phone_ctc: float = 0.3  # phones from a lower layer
-    phone_layer: int = 3
+    phone_layer: int = 1  # before the time reduction: at 30 ms a frame every phone has room
     kept: int = 5  # label positions per frame the joiner is run on
     towers: int = 1  # parts of a batch computed side by side, each on its own core
 
@@ -41,6 +41,9 @@ class RnntTrainer(keras.Model):
         self.acoustic = keras.layers.Dense(symbols, name="acoustic", dtype="float32")
         self.language = keras.layers.Dense(symbols, use_bias=False, name="language", dtype="float32")
         self.parts = [keras.metrics.Mean(name=n) for n in ("transducer", "additive", "ctc", "phone_ctc")]
+
+    def build(self, input_shape: Any = None) -> None:
+        """Nothing here: the first call makes the weights, whose shapes follow from the recogniser's."""
 
     def call(self, batch: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
         """Sums over the batch of the four losses, the label counts, and `encoded` [B, T, J], `spelled` [B, T]."""
@@ -63,25 +66,31 @@ class RnntTrainer(keras.Model):
         frames = ops.maximum(batch["frames"] // rnnt.config.reduction, 1)
         targets, labels = batch["targets"], batch["labels"]
         layers = rnnt.hidden_layers(features, training=training)
-        encoded = rnnt.encoder_to_joiner(layers[-1])
-        predicted = rnnt.predict_tokens(targets, training=training)
-        loss, simple = pruned_transducer_loss(
-            rnnt.join, encoded, predicted, self.acoustic(layers[-1]), self.language(predicted),
-            targets, frames, labels, kept=config.kept,
-        )  # fmt: skip
         spelled = self.ctc_head(layers[-1])
-        phone_logits = self.phone_head(layers[config.phone_layer])
-        usable = ops.cast(loss < 1e5, "float32")  # a text too long for its audio has no alignment
-        return {
-            "transducer": ops.sum(ops.where(loss < 1e5, loss, 0.0)),
-            "additive": ops.sum(ops.where(simple < 1e5, simple, 0.0)),
+        sounds, sound_frames = layers[config.phone_layer], frames
+        if config.phone_layer < rnnt.config.reduction_after:
+            sound_frames = batch["frames"]
+        phone_loss = ctc_loss(self.phone_head(sounds), batch["phones"], sound_frames, batch["phone_labels"])
+        result = {
             "ctc": ops.sum(ctc_loss(spelled, targets, frames, labels)),
-            "phone_ctc": ops.sum(ctc_loss(phone_logits, batch["phones"], frames, batch["phone_labels"])),
-            "labels": ops.sum(ops.cast(labels, "float32") * usable),
+            "phone_ctc": ops.sum(phone_loss),
+            "labels": ops.sum(ops.cast(labels, "float32")),
             "phone_labels": ops.sum(ops.cast(batch["phone_labels"], "float32")),
-            "encoded": encoded,
+            "encoded": rnnt.encoder_to_joiner(layers[-1]),
             "spelled": ops.argmax(spelled, axis=-1),
         }
+        predicted = rnnt.predict_tokens(targets, training=training)
+        acoustic, language = self.acoustic(layers[-1]), self.language(predicted)
+        if config.transducer or not training:
+            loss, simple = pruned_transducer_loss(
+                rnnt.join, result["encoded"], predicted, acoustic, language, targets, frames, labels, kept=config.kept
+            )
+            # a text too long for its audio has no alignment, and then no say
+            result["transducer"] = ops.sum(ops.where(loss < 1e5, loss, 0.0))
+            result["additive"] = ops.sum(ops.where(simple < 1e5, simple, 0.0))
+        else:
+            result["transducer"] = result["additive"] = ops.zeros(())
+        return result
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Tensor:
         """Weighted sum of the losses per label."""
@@ -96,8 +105,3 @@ class RnntTrainer(keras.Model):
             metric.update_state(value)
         weights = (config.transducer, config.additive, config.ctc, config.phone_ctc)
         return sum(w * v for w, v in zip(weights, values, strict=True) if w)
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """The parts of the loss (Keras adds the whole)."""
-        return [self._loss_tracker, *self.parts] if hasattr(self, "_loss_tracker") else [*super().metrics]

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -18,7 +18,17 @@ from models.batches import BatchMaker
 from models.greedy import collapse, greedy_tokens
 from models.rnnt_training import RnntTrainer
 
-HOP_S = 0.01
+STACKED_S = 0.03  # one stacked frame
+AVERAGE_STEPS = 5  # steps between updates of the averaged weights
+REPORT_STEPS = 50
+
+
+class Watcher(Protocol):
+    """What a run tells about itself."""
+
+    def step(self, number: int, logs: dict[str, float], audio_s_per_s: float) -> None: ...
+
+    def note(self, line: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -101,23 +111,18 @@ class Run:
             config.peak_rate, beta_2=0.98, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm
         )
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        trainer.compile(
-            optimizer=optimizer, jit_compile="auto" if keras.backend.backend() == "jax" else False
-        )
+        trainer.compile(optimizer=optimizer, jit_compile="auto" if keras.backend.backend() == "jax" else False)
         first = next(iter(maker.epoch(0, ascending=True)))
         trainer.predict_on_batch(first)  # builds every weight
         optimizer.build(trainer.trainable_variables)
         self.average = [np.array(v) for v in self._weights()]
-        self._average_every = 5
 
     def _weights(self) -> list[np.ndarray]:
         return [keras.ops.convert_to_numpy(v) for v in self.trainer.trainable_variables]
 
     def _all_variables(self) -> list[keras.Variable]:
         metrics = {id(v) for m in self.trainer.metrics for v in m.variables}
-        return [
-            v for v in [*self.trainer.variables, *self.trainer.optimizer.variables] if id(v) not in metrics
-        ]
+        return [v for v in [*self.trainer.variables, *self.trainer.optimizer.variables] if id(v) not in metrics]
 
     def save(self) -> None:
         """Write everything a restart needs, under a temporary name first."""
@@ -144,46 +149,41 @@ class Run:
             self.average = [saved[f"a{i}"] for i in range(len(self.average))]
         return True
 
-    def train(self, say: Callable[[str], None] = print, stop_after_s: float = float("inf")) -> None:
+    def train(self, watch: Watcher, stop_after_s: float = float("inf")) -> None:
         """Train to `config.steps`, or stop cleanly after so many seconds."""
-        started = saved = time.monotonic()
-        heard_s, mark = 0.0, started
-        config = self.config
+        config, started = self.config, time.monotonic()
+        saved = mark = started
+        heard_s = 0.0
         while self.step < config.steps:
             ascending = self.epoch < config.ascending_epochs
             for batch in prefetch(self.maker.epoch(self.epoch, self.batch, ascending=ascending)):
                 self.trainer.optimizer.learning_rate = learning_rate(self.step, config)
                 logs = self.trainer.train_on_batch(batch, return_dict=True)
                 self.step, self.batch = self.step + 1, self.batch + 1
-                heard_s += batch["frames"].sum() * 3 * HOP_S
-                if self.step % self._average_every == 0:
+                heard_s += float(batch["frames"].sum()) * STACKED_S
+                if self.step % AVERAGE_STEPS == 0:
                     self._update_average()
                 now = time.monotonic()
-                if self.step % 50 == 0:
-                    speed, heard_s, mark = heard_s / (now - mark), 0.0, now
-                    self._log("train", {k: float(v) for k, v in logs.items()} | {"audio_s_per_s": speed})
-                    eta = (config.steps - self.step) * (now - started) / max(1, self.step)
-                    parts = " ".join(f"{k} {float(v):.3f}" for k, v in logs.items())
-                    say(f"step {self.step}/{config.steps} epoch {self.epoch} {parts} {speed:.0f} audio-s/s")
-                    del eta
+                last = self.step == config.steps or now - started > stop_after_s
+                if self.step % REPORT_STEPS == 0:
+                    values = {name: float(value) for name, value in logs.items()}
+                    self._log("train", values)
+                    watch.step(self.step, values, heard_s / (now - mark))
+                    heard_s, mark = 0.0, now
                     self.trainer.reset_metrics()
                 if self.step % config.evaluate_steps == 0 or self.step == config.steps:
                     self._log("dev", scores := self.evaluate())
-                    say("dev " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+                    watch.note("dev WER  " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
                     mark = time.monotonic()
-                if (
-                    now - saved > config.checkpoint_s
-                    or self.step >= config.steps
-                    or now - started > stop_after_s
-                ):
+                if last or now - saved > config.checkpoint_s:
                     self.save()
-                    saved = time.monotonic()
-                if self.step >= config.steps or now - started > stop_after_s:
+                    saved = now
+                if last:
                     return
             self.epoch, self.batch = self.epoch + 1, 0
 
     def _update_average(self) -> None:
-        decay = min(self.config.averaging, (1 + self.step) / (10 + self.step)) ** self._average_every
+        decay = min(self.config.averaging, (1 + self.step) / (10 + self.step)) ** AVERAGE_STEPS
         for average, value in zip(self.average, self._weights(), strict=True):
             average += (1 - decay) * (value - average)
 

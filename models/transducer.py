@@ -103,7 +103,7 @@ def lattice_loss(blank: Tensor, emit: Tensor, frames: Tensor, labels: Tensor) ->
 
 
 def lattice_from_logits(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(blank, emit) [B, T, P] from joiner logits [B, T, P, V] and the next label at each position, int32 [B, T|1, P]."""
+    """(blank, emit) [B, T, P] from joiner logits [B, T, P, V] and the label after each position, int32 [B, T|1, P]."""
     logits = ops.cast(logits, "float32")
     total = ops.logsumexp(logits, axis=-1)
     chosen = ops.sum(logits * ops.one_hot(targets, logits.shape[-1], dtype="float32"), axis=-1)
@@ -127,13 +127,8 @@ def additive_lattice(acoustic: Tensor, language: Tensor, targets: Tensor) -> tup
     high_l = ops.stop_gradient(ops.max(language, axis=-1, keepdims=True))
     mass = ops.matmul(ops.exp(acoustic - high_a), ops.transpose(ops.exp(language - high_l), (0, 2, 1)))
     total = ops.log(mass + 1e-20) + high_a + ops.transpose(high_l, (0, 2, 1))  # [B, T, U1]
-    chosen = ops.one_hot(
-        ops.pad(targets, ((0, 0), (0, 1))), acoustic.shape[-1], dtype="float32"
-    )  # [B, U1, V]
-    emit = (
-        ops.matmul(acoustic, ops.transpose(chosen, (0, 2, 1)))
-        + ops.sum(language * chosen, axis=-1)[:, None, :]
-    )
+    chosen = ops.one_hot(ops.pad(targets, ((0, 0), (0, 1))), acoustic.shape[-1], dtype="float32")  # [B, U1, V]
+    emit = ops.matmul(acoustic, ops.transpose(chosen, (0, 2, 1))) + ops.sum(language * chosen, axis=-1)[:, None, :]
     blank = acoustic[:, :, :1] + ops.transpose(language[:, :, :1], (0, 2, 1))
     return blank - total, emit - total
 
@@ -177,9 +172,7 @@ def pruned_transducer_loss(
     """
     blank, emit = additive_lattice(acoustic, language, targets)
     simple = lattice_loss(blank, emit, frames, labels)
-    _, posterior_blank, posterior_emit = _occupancy(
-        ops.stop_gradient(blank), ops.stop_gradient(emit), frames, labels
-    )
+    _, posterior_blank, posterior_emit = _occupancy(ops.stop_gradient(blank), ops.stop_gradient(emit), frames, labels)
     starts = ops.stop_gradient(pruning_starts(posterior_blank + posterior_emit, frames, labels, kept))
     batch, times = ops.shape(starts)
     positions = ops.shape(predicted)[1]

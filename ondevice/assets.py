@@ -67,13 +67,10 @@ def verify_file(path: Path, info: FileInfo, digest: bool = True) -> None:
     try:
         size = path.stat().st_size
         if size != info.bytes:
-            raise InputError(
-                f"{path}: {size} bytes, but {MANIFEST} says {info.bytes}; truncated or another version"
-            )
+            raise InputError(f"{path}: {size} bytes, but {MANIFEST} says {info.bytes}; truncated or another version")
         if digest and (got := sha256_of(path)) != info.sha256:
             raise InputError(
-                f"{path}: sha256 {got[:12]}..., but {MANIFEST} says {info.sha256[:12]}...; "
-                "corrupt or another version"
+                f"{path}: sha256 {got[:12]}..., but {MANIFEST} says {info.sha256[:12]}...; corrupt or another version"
             )
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}; {MANIFEST} lists this file") from error

@@ -96,9 +96,7 @@ class LogMel:
         if count == 0:
             return np.zeros((0, self.config.bands), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(samples, self.window_samples)
-        frames = (
-            windows[: (count - 1) * self.hop_samples + 1 : self.hop_samples] * self._window
-        )  # [F, window]
+        frames = windows[: (count - 1) * self.hop_samples + 1 : self.hop_samples] * self._window  # [F, window]
         spectrum = np.fft.rfft(frames, self.config.fft_size)  # [F, fft/2 + 1]
         power = spectrum.real**2 + spectrum.imag**2
         return np.log(power @ self._filters + self.config.floor).astype(np.float32)  # [F, M]

@@ -106,9 +106,7 @@ class Signature:
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run once. `inputs` holds every input with its exact shape; the outputs are fresh arrays."""
         if self._to_store:
-            inputs = {
-                n: self._to_store[n].quantise(a) if n in self._to_store else a for n, a in inputs.items()
-            }
+            inputs = {n: self._to_store[n].quantise(a) if n in self._to_store else a for n, a in inputs.items()}
         with self._lock:
             outputs: dict[str, Array] = self._runner(**inputs)
         for name, quantisation in self._to_read.items():
@@ -232,9 +230,7 @@ def _load_delegate(backend: Backend, library: str) -> Any:
         return backend.module.load_delegate(library)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise FailureError(
-            f"delegate {library}: cannot be loaded ({reason}); expected a shared library"
-        ) from error
+        raise FailureError(f"delegate {library}: cannot be loaded ({reason}); expected a shared library") from error
 
 
 def _tensor_spec(details: Mapping[str, Any]) -> TensorSpec:

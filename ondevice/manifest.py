@@ -175,9 +175,7 @@ class _Fields:
     def integer(self, key: str, low: int, high: int = 2**53) -> int:
         value = self.values.get(key)
         if type(value) is not int or not low <= value <= high:
-            raise self.fail(
-                key, f"an integer of at least {low}" + (f" and at most {high}" if high < 2**53 else "")
-            )
+            raise self.fail(key, f"an integer of at least {low}" + (f" and at most {high}" if high < 2**53 else ""))
         return value
 
     def numbers(self, key: str, length: int, positive: bool = False) -> tuple[float, ...]:
@@ -214,9 +212,7 @@ def _features(group: _Fields) -> tuple[LogMelConfig, tuple[float, ...], tuple[fl
     for field in fields(LogMelConfig):
         value = group.values.get(field.name)
         if not _is_finite(value) or (field.type in (int, "int") and type(value) is not int):
-            raise group.fail(
-                field.name, "a finite number" if field.type in (float, "float") else "an integer"
-            )
+            raise group.fail(field.name, "a finite number" if field.type in (float, "float") else "an integer")
         settings[field.name] = value
     try:
         config = LogMelConfig(**settings)
@@ -273,9 +269,7 @@ def _shapes(group: _Fields) -> dict[str, tuple[int, ...]]:
 def _search(group: _Fields) -> dict[str, float]:
     for key, value in group.values.items():
         if key not in SEARCH_RANGES:
-            raise InputError(
-                f"{group.path}: unknown field {group.prefix + key!r}; known: {', '.join(SEARCH_RANGES)}"
-            )
+            raise InputError(f"{group.path}: unknown field {group.prefix + key!r}; known: {', '.join(SEARCH_RANGES)}")
         low, high = SEARCH_RANGES[key]
         whole = key in ("beam", "max_symbols")
         if not _is_finite(value) or not low <= value <= high or (whole and type(value) is not int):

@@ -1,1 +1,42 @@
-"""The `ondevice` command."""
+"""The `ondevice` command: each subcommand reads its arguments, calls one function and prints."""
+
+import os
+import sys
+
+import typer
+
+from ondevice.cli import train
+from ondevice.cli.devices import devices
+from ondevice.cli.evaluate import evaluate
+from ondevice.cli.export import app as export_app
+from ondevice.cli.listen import listen
+from ondevice.cli.models import app as models_app
+from ondevice.cli.transcribe import transcribe
+from ondevice.errors import OndeviceError
+
+app = typer.Typer(
+    name="ondevice",
+    help="Speech software that runs entirely on this device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(listen)
+app.command()(transcribe)
+app.command()(evaluate)
+app.add_typer(models_app, name="models")
+app.command()(devices)
+app.add_typer(train.app, name="train")
+app.add_typer(export_app, name="export")
+
+
+def main() -> None:
+    """Run the command line; every error a person can act on is one line on stderr."""
+    try:
+        app()
+    except OndeviceError as error:
+        print(f"ondevice: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output went away: nothing to tell anyone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -23,9 +23,7 @@ def model() -> Rnnt:
     return model
 
 
-@pytest.mark.parametrize(
-    ("precision", "tolerance"), [("float32", 1e-5), ("float16", 5e-3), ("dynamic-int8", 5e-2)]
-)
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("float16", 5e-3), ("dynamic-int8", 5e-2)])
 def test_tflite_steps_equal_keras_outputs_and_state(
     model: Rnnt, tmp_path: Path, precision: str, tolerance: float
 ) -> None:

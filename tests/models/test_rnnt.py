@@ -112,9 +112,7 @@ def test_gradients_reach_every_weight(model: Rnnt) -> None:
 
         with tf.GradientTape() as tape:
             value = ops.sum(ops.sin(model(x, targets)))
-        grads = [
-            np.asarray(tf.convert_to_tensor(g)) for g in tape.gradient(value, [v.value for v in variables])
-        ]
+        grads = [np.asarray(tf.convert_to_tensor(g)) for g in tape.gradient(value, [v.value for v in variables])]
     for variable, grad in zip(variables, grads, strict=True):
         assert np.isfinite(grad).all(), variable.path
         assert np.abs(grad).max() > 0, variable.path

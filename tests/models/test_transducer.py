@@ -68,9 +68,7 @@ def test_gradient_equals_finite_differences() -> None:
     analytic = gradient(loss, logits)
 
     def exact(x: np.ndarray) -> float:
-        return sum(
-            brute_force(x[b, : frames[b], : labels[b] + 1], list(targets[b, : labels[b]])) for b in range(2)
-        )
+        return sum(brute_force(x[b, : frames[b], : labels[b] + 1], list(targets[b, : labels[b]])) for b in range(2))
 
     numeric = np.zeros(logits.shape)
     for index in np.ndindex(logits.shape):
@@ -139,12 +137,9 @@ def test_pruning_only_loses_alignments() -> None:
     def joiner(x):
         return ops.matmul(ops.tanh(x), weight)
 
-    arguments = [
-        ops.convert_to_tensor(x) for x in (encoded, predicted, acoustic, language, targets, *lengths)
-    ]
+    arguments = [ops.convert_to_tensor(x) for x in (encoded, predicted, acoustic, language, targets, *lengths)]
     losses = [
-        ops.convert_to_numpy(transducer.pruned_transducer_loss(joiner, *arguments, kept=kept)[0])
-        for kept in (2, 4, 7)
+        ops.convert_to_numpy(transducer.pruned_transducer_loss(joiner, *arguments, kept=kept)[0]) for kept in (2, 4, 7)
     ]
     assert np.isfinite(losses).all()
     assert (losses[0] >= losses[1] - 1e-5).all()

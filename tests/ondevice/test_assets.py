@@ -118,9 +118,7 @@ def put(value: Any, *keys: str) -> Callable[[dict[str, Any]], None]:
         (put(["x"], "metrics"), r"metrics\[\]. must be a JSON object"),
     ],
 )
-def test_every_wrong_field_is_named(
-    asset: Path, change: Callable[[dict[str, Any]], None], message: str
-) -> None:
+def test_every_wrong_field_is_named(asset: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
     values = manifest_values(asset)
     change(values)
     write_manifest(asset, values)
@@ -172,9 +170,7 @@ def test_files_must_be_what_the_manifest_says(asset: Path) -> None:
     with pytest.raises(InputError, match=r"model\.tflite: 17 bytes, but manifest\.json says 18; truncated"):
         load_manifest(asset)
     model.write_bytes(b"S" + original[1:])
-    with pytest.raises(
-        InputError, match=r"model\.tflite: sha256 \w{12}\.\.\., but manifest\.json says .*corrupt"
-    ):
+    with pytest.raises(InputError, match=r"model\.tflite: sha256 \w{12}\.\.\., but manifest\.json says .*corrupt"):
         load_manifest(asset)
     assert load_manifest(asset, verify=False).name == "toy"
     model.unlink()

@@ -31,9 +31,7 @@ def test_named_tensors_of_every_signature(toy_asset: Path) -> None:
     zeros = np.zeros((1, UNITS), np.float32)
     made = model.signatures["predictor"]({"token": np.array([3], np.int32), "predictor_h0": zeros})
     assert made["predicted"].shape == (1, JOINER)
-    logits = model.signatures["joiner"]({"encoded": made["predicted"], "predicted": made["predicted"]})[
-        "logits"
-    ]
+    logits = model.signatures["joiner"]({"encoded": made["predicted"], "predicted": made["predicted"]})["logits"]
     assert logits.shape == (1, len(TOKENS))
     assert logits.dtype == np.float32
     assert model.backend.name in litert._BACKENDS
@@ -68,9 +66,7 @@ def test_interpreter_requirements(version: str, requirement: str, meets: bool) -
 
 def test_an_interpreter_the_manifest_does_not_allow_is_refused(toy_asset: Path) -> None:
     manifest = replace(load_manifest(toy_asset), interpreters=("ai_edge_litert>=99",))
-    with pytest.raises(
-        FailureError, match=r"model\.tflite: needs the interpreter ai_edge_litert>=99, found .*\d"
-    ):
+    with pytest.raises(FailureError, match=r"model\.tflite: needs the interpreter ai_edge_litert>=99, found .*\d"):
         open_model(manifest)
 
 

@@ -1,0 +1,218 @@
+"""From corpora on disk to a trained recogniser: what `ondevice train rnnt` does, in the order it does it.
+
+    corpora -> word pieces (pieces.model) -> cached features -> statistics (norm.json) -> training run -> final weights
+
+Everything the next step or a later export needs lies in the output folder, so a run can be stopped at any point and
+started again with the same command.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from models.batches import AugmentConfig, BatchMaker
+from models.corpora import read_corpus
+from models.feature_store import FeatureStore, Variant, write_store
+from models.phones import Lexicon
+from models.pieces import load_pieces, train_pieces
+from models.rnnt import PRESETS, Rnnt, RnntConfig
+from models.rnnt_training import LossConfig, RnntTrainer
+from models.train_rnnt import Run, TrainConfig
+from ondevice.errors import InputError
+from ondevice.features import LogMelConfig
+
+_log = logging.getLogger(__name__)
+HUMAN_VARIANTS: tuple[Variant, ...] = ("plain", "speed:0.9", "speed:1.1", "room")
+SYNTHETIC_VARIANTS: tuple[Variant, ...] = ("plain",)  # its speed, pitch and level are random already
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which recordings and texts a recogniser learns from."""
+
+    data: tuple[Path, ...]  # corpora with their own train and dev splits, in any layout `read_corpus` knows
+    synthetic: tuple[Path, ...] = ()  # further training speech, used in part
+    synthetic_share: float = 0.5  # how much of it an epoch uses
+    noise: tuple[Path, ...] = ()  # recordings without speech, train split
+    text: tuple[Path, ...] = ()  # further text for the word pieces, one sentence a line
+    lexicon: Path | None = None  # CMUdict file; without it there is no loss on phones
+    symbols: int = 256
+    cache: Path = Path("cache")
+    corpus_share: tuple[tuple[str, float], ...] = ()  # (corpus, factor): how often an epoch uses its utterances
+    batch_seconds: float = 160.0
+    jobs: int = 2
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What an export needs of a finished run."""
+
+    rnnt: Rnnt
+    pieces: Path
+    mean: np.ndarray
+    std: np.ndarray
+    features: LogMelConfig
+
+
+def cached_store(
+    corpus: Path, split: str, variants: Sequence[Variant], config: DataConfig, say: Callable[[str], None]
+) -> FeatureStore | None:
+    """Features of one split of a corpus, computed now if they are not in the cache; None when the split is empty."""
+    settings = json.dumps([str(corpus.resolve()), split, list(variants), asdict(LogMelConfig())])
+    name = f"{corpus.stem if corpus.is_file() else corpus.name}-{split}"
+    directory = config.cache / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+    if not (directory / "index.jsonl").exists():
+        utterances = list(read_corpus(corpus, split))
+        if not utterances:
+            return None
+        say(f"{corpus}: features of {len(utterances)} utterances ({split})")
+
+        def progress(done: int) -> None:
+            if done % 1000 == 0:
+                say(f"{corpus}: {done}/{len(utterances)}")
+
+        write_store(directory, utterances, lambda _: variants, jobs=config.jobs, progress=progress)
+    return FeatureStore(directory)
+
+
+def _stores(
+    paths: Sequence[Path], split: str, variants: Sequence[Variant], config: DataConfig, say: Callable[[str], None]
+) -> list[FeatureStore]:
+    found = (cached_store(path, split, variants, config, say) for path in paths)
+    return [store for store in found if store is not None]
+
+
+def _piece_text(human: Sequence[FeatureStore], texts: Sequence[Path]) -> Iterator[str]:
+    """Transcripts, eight times so that they weigh as much as some of the text, and every second line of the text."""
+    transcripts = sorted({u.text for store in human for u in store.utterances if u.text})
+    for _ in range(8):
+        yield from transcripts
+    for path in texts:
+        with path.open(encoding="utf-8") as file:
+            yield from (line.strip() for number, line in enumerate(file) if number % 2 == 0)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write under a temporary name and rename."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def prepare(
+    output: Path, data: DataConfig, train: TrainConfig, losses: LossConfig, *,
+    precision: str = "float32", augment: AugmentConfig | None = None, say: Callable[[str], None] = print,
+) -> Run:  # fmt: skip
+    """Everything up to the first step: a `Run` in `output`, at its newest checkpoint if there is one."""
+    if train.preset not in PRESETS:
+        raise InputError(f"--preset {train.preset}: expected one of {', '.join(PRESETS)}")
+    output.mkdir(parents=True, exist_ok=True)
+    human = _stores(data.data, "train", HUMAN_VARIANTS, data, say)
+    development = _stores(data.data, "dev", ("plain",), data, say)
+    if not human or not development:
+        missing = "train" if not human else "dev"
+        raise InputError(f"--data: no utterances in the {missing} split; expected corpora with train and dev splits")
+    synthetic = _stores(data.synthetic, "train", SYNTHETIC_VARIANTS, data, say)
+    noises = [
+        np.array(s.features(u)) for s in _stores(data.noise, "train", ("plain",), data, say) for u in s.utterances
+    ]
+
+    pieces_path = output / "pieces.model"
+    if not pieces_path.exists():
+        train_pieces(_piece_text(human, data.text), data.symbols, pieces_path)
+    pieces = load_pieces(pieces_path)
+    mean, std = _normalisation(output / "norm.json", human)
+    lexicon = Lexicon(data.lexicon) if data.lexicon else None
+    if lexicon is None:
+        losses = replace(losses, phone_ctc=0.0)
+
+    keras.utils.set_random_seed(train.seed)
+    keras.config.set_dtype_policy(precision)
+    config = replace(PRESETS[train.preset], symbols=pieces.vocab_size())
+    write_json(output / "config.json", {"rnnt": asdict(config), "train": asdict(train), "losses": asdict(losses)})
+    common = {
+        "encode": pieces.encode, "phones": lexicon or (lambda _: []), "mean": mean, "std": std, "seed": train.seed,
+        "corpus_share": dict(data.corpus_share),
+    }  # fmt: skip
+    frames = int(data.batch_seconds * 100)
+    maker = BatchMaker(
+        [*human, *synthetic], [1.0] * len(human) + [data.synthetic_share] * len(synthetic), batch_frames=frames,
+        max_frames=2400, multiple=losses.towers, noises=noises, config=augment or AugmentConfig(), **common,
+    )  # fmt: skip
+    watcher = BatchMaker(
+        development, [1.0] * len(development), batch_frames=60_000, max_frames=4000, multiple=1, config=None, **common
+    )
+    trainer = RnntTrainer(Rnnt(config), len(lexicon) if lexicon else 2, losses)
+    run = Run(output, trainer, maker, watcher, pieces.decode, train)
+    if run.restore():
+        say(f"going on from step {run.step}")
+    return run
+
+
+def _normalisation(path: Path, stores: Sequence[FeatureStore]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per band of the training speech, computed once."""
+    if not path.exists():
+        mean, std = stores[int(np.argmax([len(s) for s in stores]))].statistics()
+        write_json(path, {"mean": mean.tolist(), "std": std.tolist(), "features": asdict(stores[0].config)})
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    return np.array(saved["mean"], np.float32), np.array(saved["std"], np.float32)
+
+
+def write_final(run: Run) -> Path:
+    """The averaged weights of the recogniser alone, as Keras writes them; returns the file."""
+    path = run.directory / "rnnt.weights.h5"
+    with run.averaged():
+        run.trainer.rnnt.save_weights(path.with_name("part.weights.h5"))
+    os.replace(path.with_name("part.weights.h5"), path)
+    return path
+
+
+def load_trained(output: Path) -> Trained:
+    """The recogniser of a finished (or stopped) run in `output`."""
+    for name in ("config.json", "rnnt.weights.h5", "pieces.model", "norm.json"):
+        if not (output / name).exists():
+            raise InputError(f"{output}: {name} is missing; expected the output folder of `ondevice train rnnt`")
+    settings = json.loads((output / "config.json").read_text(encoding="utf-8"))
+    norm = json.loads((output / "norm.json").read_text(encoding="utf-8"))
+    rnnt = Rnnt(RnntConfig(**settings["rnnt"]))
+    rnnt.build()
+    rnnt.load_weights(output / "rnnt.weights.h5")
+    return Trained(
+        rnnt, output / "pieces.model", np.array(norm["mean"], np.float32), np.array(norm["std"], np.float32),
+        LogMelConfig(**norm["features"]),
+    )  # fmt: skip
+
+
+def plot_curves(output: Path) -> Path:
+    """Loss and word error rate over the steps as a picture, from log.jsonl; returns the file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [json.loads(line) for line in (output / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(8, 8), sharex=True)
+    train_rows = [r for r in rows if r["kind"] == "train"]
+    dev_rows = [r for r in rows if r["kind"] == "dev"]
+    for name in ("transducer", "ctc", "phone_ctc"):
+        top.plot([r["step"] for r in train_rows], [r[name] for r in train_rows], label=name)
+    top.set(ylabel="loss per label", yscale="log")
+    for name in sorted({k for r in dev_rows for k in r} - {"kind", "step", "epoch"}):
+        if not name.startswith("ctc:"):
+            bottom.plot([r["step"] for r in dev_rows], [r.get(name) for r in dev_rows], label=name)
+    bottom.set(ylabel="greedy word error rate (dev)", xlabel="step", ylim=(0, 1.05))
+    for axes in (top, bottom):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    path = output / "curves.png"
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path

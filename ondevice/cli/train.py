@@ -1,0 +1,135 @@
+"""`ondevice train`: the recipes of `models/`, from a checkout."""
+
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ondevice.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, help="Train a model from recordings and text (needs a checkout).")
+
+Paths = Annotated[
+    list[Path],
+    typer.Option("--data", help="Corpus with train and dev splits: JSONL manifest, LibriSpeech, LJSpeech, Common Voice or Kaldi folder. Repeatable."),
+]  # fmt: skip
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _shares(options: Iterable[str]) -> tuple[tuple[str, float], ...]:
+    shares = []
+    for option in options:
+        corpus, _, factor = option.partition("=")
+        try:
+            shares.append((corpus, float(factor)))
+        except ValueError:
+            raise InputError(f"--share {option}: expected CORPUS=FACTOR such as digits=0.4") from None
+    return tuple(shares)
+
+
+@app.command("rnnt")
+def rnnt(
+    data: Paths,
+    output: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, logs, curves, final weights.")],
+    synthetic: Annotated[list[Path] | None, typer.Option(help="Synthetic speech, used in part. Repeatable.")] = None,
+    synthetic_share: Annotated[float, typer.Option(min=0, help="How much of it an epoch uses.")] = 0.5,
+    share: Annotated[
+        list[str] | None, typer.Option(help="CORPUS=FACTOR: how often an epoch uses a corpus. Repeatable.")
+    ] = None,
+    noise: Annotated[list[Path] | None, typer.Option(help="Corpus of noises to mix in. Repeatable.")] = None,
+    text: Annotated[list[Path] | None, typer.Option(help="Sentences, one a line, for the word pieces.")] = None,
+    lexicon: Annotated[Path | None, typer.Option(help="CMUdict file, for the auxiliary loss on phones.")] = None,
+    preset: Annotated[str, typer.Option(help="tiny, small or mobile-80mb.")] = "small",
+    symbols: Annotated[int, typer.Option(min=32, help="Number of word pieces.")] = 256,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps in all.")] = 20_000,
+    cooldown: Annotated[int, typer.Option(min=1, help="Steps over which the rate falls at the end.")] = 3_000,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    batch_seconds: Annotated[float, typer.Option(min=1, help="Seconds of audio in a batch, padding included.")] = 160.0,
+    towers: Annotated[int, typer.Option(min=1, help="Parts of a batch computed side by side, one per core.")] = 2,
+    precision: Annotated[str, typer.Option(help="float32 or mixed_bfloat16.")] = "float32",
+    evaluate_steps: Annotated[int, typer.Option(min=1, help="Steps between measurements on the dev split.")] = 500,
+    cache: Annotated[Path, typer.Option(help="Folder for cached features.")] = Path("cache"),
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that compute features.")] = 2,
+    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in --output.")] = True,
+    stop_after: Annotated[float | None, typer.Option(help="Stop cleanly after so many minutes.")] = None,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+) -> None:
+    """Train the streaming recogniser (RNN-T). Interrupted? The same command goes on where it stopped."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if precision not in ("float32", "mixed_bfloat16"):
+        raise InputError(f"--precision {precision}: expected float32 or mixed_bfloat16")
+    if cooldown > steps:
+        raise InputError(f"--cooldown {cooldown}: expected at most --steps ({steps})")
+    if (output / "checkpoint.npz").exists() and not resume:
+        raise InputError(f"--output {output}: holds a run already; give an empty folder, or --resume to go on")
+    from models.backend import use_threads
+
+    use_threads(towers)
+    from models import recipe
+    from models.rnnt_training import LossConfig
+    from models.train_rnnt import TrainConfig
+
+    run = recipe.prepare(
+        output,
+        recipe.DataConfig(
+            tuple(data), tuple(synthetic or ()), synthetic_share, tuple(noise or ()), tuple(text or ()), lexicon,
+            symbols, cache, corpus_share=_shares(share or ()), batch_seconds=batch_seconds, jobs=jobs,
+        ),
+        TrainConfig(
+            preset=preset, steps=steps, peak_rate=rate, cooldown_steps=cooldown, evaluate_steps=evaluate_steps, seed=seed
+        ),
+        LossConfig(towers=towers),
+        precision=precision,
+        say=_say,
+    )  # fmt: skip
+    from models.progress import Progress
+
+    with Progress(steps) as progress:
+        run.train(progress, stop_after_s=stop_after * 60 if stop_after else float("inf"))
+    weights = recipe.write_final(run)
+    picture = recipe.plot_curves(output)
+    _say(f"{run.step} steps done; weights in {weights}, curves in {picture}")
+
+
+@app.command("synth")
+def synth(
+    books: Annotated[Path, typer.Option(help="Book text, plain or .xz, to read from.")],
+    output: Annotated[Path, typer.Option(help="Folder for the corpus (tar shards and manifest.jsonl).")],
+    held_out: Annotated[list[Path], typer.Option(help="Manifest whose dev and test sentences must not be read. Repeatable.")],
+    everyday: Annotated[Path | None, typer.Option(help="TSV with columns split and en: short everyday sentences.")] = None,
+    lexicon: Annotated[Path | None, typer.Option(help="CMUdict file; sentences with other words are left out.")] = None,
+    hours: Annotated[float, typer.Option(min=0.01, help="Hours of speech in all.")] = 10.0,
+    shard_minutes: Annotated[float, typer.Option(min=0.1, help="Minutes in one tar file.")] = 30.0,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same corpus.")] = 0,
+) -> None:  # fmt: skip
+    """Have espeak-ng, flite and festival read books: training speech in hundreds of voices."""
+    from models.prompts import PromptMixer, load_sources
+    from models.synthesis import write_corpus
+    from models.text import held_out_filter
+
+    filter_ = held_out_filter(held_out)
+    mixer = PromptMixer(load_sources(books, everyday, lexicon, filter_), filter_)
+    for done in write_corpus(output, mixer, hours, seed=seed, shard_minutes=shard_minutes):
+        _say(f"{done:.2f} of {hours:.2f} hours")
+
+
+@app.command("text")
+def text_command(
+    books: Annotated[Path, typer.Option(help="Book text, plain or .xz.")],
+    output: Annotated[Path, typer.Option(help="File to write: one normalised sentence a line.")],
+    held_out: Annotated[list[Path], typer.Option(help="Manifest whose dev and test sentences are left out. Repeatable.")],
+) -> None:  # fmt: skip
+    """Clean book text into training sentences, without any that the dev and test splits contain."""
+    from models.text import clean_books, held_out_filter
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(output.name + ".part")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in clean_books(books, held_out_filter(held_out)))
+    temporary.replace(output)

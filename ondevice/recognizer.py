@@ -1,0 +1,270 @@
+"""The streaming recogniser: audio in, words out, with the interpreter and NumPy alone.
+
+    samples -> log-mel blocks of 60 ms -> encoder step -> search over predictor and joiner -> text, times, confidence
+
+Audio is worked off in blocks of one encoder step whatever the chunks it came in, so any chunking of the same samples
+gives the same result to the bit.
+
+    recognizer = Recognizer.load("rnnt")
+    stream = recognizer.stream()
+    for block in microphone:
+        stream.accept(block)
+        if stream.result().endpoint:
+            print(stream.finish().text)
+            stream.reset()
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ondevice.assets import find_asset, load_manifest
+from ondevice.audio import to_mono_float
+from ondevice.bias import PhraseBias
+from ondevice.endpoint import EndpointConfig, Endpointer
+from ondevice.errors import InputError
+from ondevice.features import StreamingLogMel, stack_frames
+from ondevice.litert import LiteRtModel, open_model
+from ondevice.lm import NgramLm
+from ondevice.manifest import SEARCH_RANGES, Manifest
+from ondevice.results import Alternative, Result, Word
+from ondevice.search import BeamSearch, Decoded, GreedySearch, SearchConfig, write_out
+from ondevice.tokens import Pieces
+
+Float32 = npt.NDArray[np.float32]
+
+_TAIL_S = 0.48  # silence heard after the last sample: a transducer may be that late with its last word
+
+
+class LiteRtTransducer:
+    """Predictor and joiner of a model file as the search wants them; arrays [1, J]."""
+
+    def __init__(self, manifest: Manifest, model: LiteRtModel) -> None:
+        self.blank = manifest.blank
+        self._predictor, self._joiner = model.signatures["predictor"], model.signatures["joiner"]
+        state = manifest.signatures["predictor"].state
+        self._zero = {name: np.zeros(shape, np.float32) for name, shape in state.items()}
+
+    def initial_state(self) -> Mapping[str, Float32]:
+        """All zeros."""
+        return self._zero
+
+    def predict(self, token: int, state: Mapping[str, Float32]) -> tuple[Float32, Mapping[str, Float32]]:
+        """(predicted [1, J], next state) after one more token."""
+        out = self._predictor({"token": np.array([token], np.int32), **state})
+        predicted = out.pop("predicted")
+        return predicted, out
+
+    def join(self, encoded: Float32, predicted: Float32) -> Float32:
+        """Natural log probabilities [V]."""
+        logits: Float32 = self._joiner({"encoded": encoded, "predicted": predicted})["logits"][0]
+        logits = logits - logits.max()
+        logprobs: Float32 = logits - np.log(np.exp(logits).sum())
+        return logprobs
+
+
+@dataclass(frozen=True)
+class RecognizerConfig:
+    """What can be set beside the model; None takes the model's own setting."""
+
+    beam: int | None = None  # hypotheses kept, 1..64; 1 is greedy
+    lm_weight: float | None = None  # 0 leaves the language model out
+    n_best: int = 1  # readings in a final result
+    bias: tuple[tuple[str, float], ...] = ()  # phrases to favour and their weights, `ondevice.bias.read_bias_file`
+    endpoint: EndpointConfig = EndpointConfig()
+    threads: int = 1
+    delegate: str | None = None  # shared library of an accelerator
+
+    def __post_init__(self) -> None:
+        for name, value in (("beam", self.beam), ("lm_weight", self.lm_weight)):
+            low, high = SEARCH_RANGES[name]
+            if value is not None and not low <= value <= high:
+                raise InputError(f"{name} {value}: expected {low:g} to {high:g}")
+        if self.n_best < 1:
+            raise InputError(f"n_best {self.n_best}: expected at least 1")
+
+
+class Recognizer:
+    """A model ready to hear; streams of one recogniser may be used from several threads."""
+
+    def __init__(self, manifest: Manifest, config: RecognizerConfig | None = None) -> None:
+        """Open the model of a checked manifest. Raises InputError or FailureError as `Recognizer.load` does."""
+        self.manifest, self.config = manifest, config or RecognizerConfig()
+        self._model = open_model(manifest, self.config.threads, self.config.delegate)
+        self.pieces = Pieces(manifest.tokens, manifest.blank)
+        self._transducer = LiteRtTransducer(manifest, self._model)
+        self._search = _search_config(manifest, self.config)
+        self._lm = NgramLm.load(manifest.lm_path) if manifest.lm_path and self._search.lm_weight else None
+        if self._lm and self._lm.symbols != len(self.pieces):
+            raise InputError(f"{manifest.lm_path}: {self._lm.symbols} symbols, but the model has {len(self.pieces)}")
+        self._bias = PhraseBias(self.config.bias, self.pieces) if self.config.bias else None
+        self._encoder = self._model.signatures["encoder"]
+
+    @classmethod
+    def load(cls, model: str | os.PathLike[str] = "rnnt", config: RecognizerConfig | None = None) -> Recognizer:
+        """The recogniser of a model given by name or directory.
+
+        Raises InputError: unknown model, a file that is missing, changed or not what the manifest says, a setting out
+        of range. Raises FailureError: no interpreter here may run it, the delegate does not load.
+        """
+        return cls(load_manifest(find_asset(model)), config)
+
+    @property
+    def rate_hz(self) -> int:
+        """Sample rate of the audio that streams accept."""
+        return self.manifest.features.rate_hz
+
+    @property
+    def unspelled(self) -> Sequence[str]:
+        """Bias phrases that the model's pieces cannot write; they have no effect."""
+        return self._bias.unspelled if self._bias else ()
+
+    def stream(self) -> Stream:
+        """A new stream of audio, independent of all others."""
+        return Stream(self)
+
+    def transcribe(self, samples: npt.NDArray[Any]) -> list[Result]:
+        """The utterances in a whole recording, samples as `Stream.accept` takes them; those without words left out."""
+        stream, results = self.stream(), []
+        stream.accept(samples)
+        while stream.result().endpoint:
+            results.append(stream.finish())
+            stream.reset()
+        results.append(stream.finish())
+        return [result for result in results if result.text]
+
+    def search(self) -> GreedySearch | BeamSearch:
+        """A new search over the model's predictor and joiner, with the settings in effect."""
+        if self._search.beam == 1 and self._lm is None and self._bias is None:
+            return GreedySearch(self._transducer, self._search.max_symbols)
+        return BeamSearch(self._transducer, self._search, self._lm, self._bias)
+
+    def initial_state(self) -> dict[str, Float32]:
+        """The encoder's state before any audio."""
+        return {n: np.zeros(s, np.float32) for n, s in self.manifest.signatures["encoder"].state.items()}
+
+    def encode(self, features: Float32, state: Mapping[str, Float32]) -> tuple[Float32, dict[str, Float32]]:
+        """Log-mel frames [step_frames, M] of one step and the state -> (encoded [1, J], state)."""
+        mean, std = self.manifest.mean_and_std
+        stacked = stack_frames((features - mean) / std, self.manifest.features.stack)[None]
+        out = self._encoder({"features": stacked, **state})
+        encoded = out.pop("encoded")
+        return encoded, out
+
+
+def _search_config(manifest: Manifest, config: RecognizerConfig) -> SearchConfig:
+    names = ("beam", "max_symbols", "lm_weight", "ilm_weight", "length_bonus", "prune_margin", "blank_skip")
+    settings: dict[str, Any] = {n: manifest.search[n] for n in names if n in manifest.search}
+    settings |= {n: v for n in ("beam", "lm_weight") if (v := getattr(config, n)) is not None}
+    if settings.get("beam") == 1 and config.lm_weight is None:
+        settings |= {"lm_weight": 0.0, "ilm_weight": 0.0, "length_bonus": 0.0}  # greedy, as the paper has it
+    if not manifest.lm_path:
+        settings["lm_weight"] = 0.0
+    return replace(SearchConfig(), **settings)
+
+
+class Stream:
+    """One stream of audio, utterance after utterance."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self._recognizer = recognizer
+        manifest = recognizer.manifest
+        self._step_s = manifest.step_s
+        self._delay_s = float(manifest.search.get("emission_delay_s", 0.0))
+        self._log_mel = StreamingLogMel(manifest.features, manifest.step_frames)
+        self._endpointer = Endpointer(recognizer.config.endpoint, manifest.step_s)
+        self._waiting: list[Float32] = []  # log-mel blocks behind an endpoint, oldest first
+        self._search = recognizer.search()
+        self._first_step = self._step = 0  # of the utterance; of the stream
+        self._begin()
+
+    def _begin(self) -> None:
+        self._state = self._recognizer.initial_state()
+        self._search.reset()
+        self._endpointer.reset()
+        self._first_step = self._step
+        self._endpoint = self._finished = False
+
+    def accept(self, samples: npt.NDArray[Any]) -> None:
+        """Take samples at `Recognizer.rate_hz`: int16, int32 or floats in -1..1, [n] or [n, channels].
+
+        What lies behind an endpoint waits until `reset`. Raises InputError for other types or shapes, NaN or
+        infinities, and when the stream was finished and not reset.
+        """
+        if self._finished and not self._endpoint:
+            raise InputError("the stream is finished; reset() it before accepting more audio")
+        self._waiting += self._log_mel.accept(to_mono_float(samples))
+        self._work()
+
+    def _work(self) -> None:
+        """Hear waiting blocks up to an endpoint."""
+        done = 0
+        for block in self._waiting:
+            if self._endpoint:
+                break
+            self._hear(block)
+            done += 1
+            trail = self._search.best().trail
+            self._endpoint = self._endpointer.reached(None if trail is None else trail.frame)
+        del self._waiting[:done]
+
+    def _hear(self, block: Float32) -> None:
+        encoded, self._state = self._recognizer.encode(block, self._state)
+        self._search.advance(encoded)
+        self._endpointer.accept(block)
+        self._step += 1
+
+    def result(self) -> Result:
+        """What was heard of the utterance so far; cheap enough to ask after every chunk."""
+        return self._result([write_out(self._search.best())])
+
+    def finish(self) -> Result:
+        """The whole utterance: up to the endpoint if there is one, else up to the last sample accepted."""
+        if not (self._finished or self._endpoint):
+            config = self._recognizer.manifest.features
+            heard_steps = self._step
+            tail = np.zeros(round(_TAIL_S * config.rate_hz), np.float32)
+            for block in self._log_mel.accept(tail):
+                encoded, self._state = self._recognizer.encode(block, self._state)
+                self._search.advance(encoded)
+            self._log_mel.reset()
+            self._step = heard_steps + 1  # the samples that filled no step
+        self._finished = True
+        return self._result(self._search.n_best()[: self._recognizer.config.n_best])
+
+    def reset(self) -> None:
+        """Begin the next utterance, first with the audio that waits behind the endpoint."""
+        self._begin()
+        self._work()
+
+    def _result(self, readings: list[Decoded]) -> Result:
+        pieces, best = self._recognizer.pieces, readings[0]
+        words = self._words(best)
+        return Result(
+            text=" ".join(word.text for word in words),
+            words=words,
+            confidence=float(np.mean([word.confidence for word in words])) if words else 0.0,
+            n_best=tuple(Alternative(pieces.text(r.tokens), r.score) for r in readings),
+            start_s=round(self._first_step * self._step_s, 3),
+            end_s=round(self._step * self._step_s, 3),
+            endpoint=self._endpoint,
+        )
+
+    def _words(self, decoded: Decoded) -> tuple[Word, ...]:
+        """Words with times: a token is heard at the end of its frame, less the model's usual delay."""
+        begin_s, end_s = self._first_step * self._step_s, self._step * self._step_s
+        words: list[Word] = []
+        for span in self._recognizer.pieces.words(decoded.tokens):
+            frames = decoded.frames[span.start : span.end]
+            earliest = words[-1].end_s if words else begin_s
+            start_s = min(max(begin_s + frames[0] * self._step_s - self._delay_s, earliest), end_s)
+            stop_s = min(max(begin_s + (frames[-1] + 1) * self._step_s - self._delay_s, start_s), end_s)
+            confidence = float(np.exp(np.mean(np.log(np.maximum(decoded.confidences[span.start : span.end], 1e-9)))))
+            words.append(Word(span.text, round(start_s, 3), round(stop_s, 3), confidence))
+        return tuple(words)
