@@ -106,6 +106,7 @@ class Run:
         self.directory, self.trainer, self.config = directory, trainer, config
         self.maker, self.development, self.decode = maker, development, decode
         self.step = self.epoch = self.batch = 0
+        self.stop = False  # set it, from a signal handler say, and `train` saves and returns after this step
         directory.mkdir(parents=True, exist_ok=True)
         optimizer = keras.optimizers.AdamW(
             config.peak_rate, beta_2=0.98, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm
@@ -154,7 +155,7 @@ class Run:
         config, started = self.config, time.monotonic()
         saved = mark = started
         heard_s = 0.0
-        while self.step < config.steps:
+        while self.step < config.steps and not self.stop:
             ascending = self.epoch < config.ascending_epochs
             for batch in prefetch(self.maker.epoch(self.epoch, self.batch, ascending=ascending)):
                 self.trainer.optimizer.learning_rate = learning_rate(self.step, config)
@@ -164,7 +165,7 @@ class Run:
                 if self.step % AVERAGE_STEPS == 0:
                     self._update_average()
                 now = time.monotonic()
-                last = self.step == config.steps or now - started > stop_after_s
+                last = self.stop or self.step == config.steps or now - started > stop_after_s
                 if self.step % REPORT_STEPS == 0:
                     values = {name: float(value) for name, value in logs.items()}
                     self._log("train", values)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,7 @@ class RecognizerConfig:
     lm_weight: float | None = None  # 0 leaves the language model out
     n_best: int = 1  # readings in a final result
     bias: tuple[tuple[str, float], ...] = ()  # phrases to favour and their weights, `ondevice.bias.read_bias_file`
-    endpoint: EndpointConfig = EndpointConfig()
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     threads: int = 1
     delegate: str | None = None  # shared library of an accelerator
 

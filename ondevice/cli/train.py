@@ -1,8 +1,9 @@
 """`ondevice train`: the recipes of `models/`, from a checkout."""
 
 import logging
+import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +13,25 @@ from ondevice.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Train a model from recordings and text (needs a checkout).")
 
+
+@app.callback()
+def train() -> None:
+    """Train a model from recordings and text (needs a checkout)."""
+    from ondevice.checkout import require_checkout
+
+    require_checkout("train")
+
 Paths = Annotated[
     list[Path],
-    typer.Option("--data", help="Corpus with train and dev splits: JSONL manifest, LibriSpeech, LJSpeech, Common Voice or Kaldi folder. Repeatable."),
-]  # fmt: skip
+    typer.Option(
+        "--data",
+        help="Corpus with train and dev splits: JSONL manifest, LibriSpeech, LJSpeech, Common Voice or Kaldi folder. "
+        "Repeatable.",
+    ),
+]
+HeldOut = Annotated[
+    list[Path], typer.Option(help="Manifest whose dev and test sentences must not be used. Repeatable.")
+]
 
 
 def _say(line: str) -> None:
@@ -81,15 +97,19 @@ def rnnt(
             tuple(data), tuple(synthetic or ()), synthetic_share, tuple(noise or ()), tuple(text or ()), lexicon,
             symbols, cache, corpus_share=_shares(share or ()), batch_seconds=batch_seconds, jobs=jobs,
         ),
-        TrainConfig(
-            preset=preset, steps=steps, peak_rate=rate, cooldown_steps=cooldown, evaluate_steps=evaluate_steps, seed=seed
-        ),
+        TrainConfig(preset, steps, rate, cooldown_steps=cooldown, evaluate_steps=evaluate_steps, seed=seed),
         LossConfig(towers=towers),
         precision=precision,
         say=_say,
     )  # fmt: skip
     from models.progress import Progress
 
+    def stop(*_: object) -> None:
+        run.stop = True
+        _say("stopping after this step; the same command goes on from here")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     with Progress(steps) as progress:
         run.train(progress, stop_after_s=stop_after * 60 if stop_after else float("inf"))
     weights = recipe.write_final(run)
@@ -101,8 +121,8 @@ def rnnt(
 def synth(
     books: Annotated[Path, typer.Option(help="Book text, plain or .xz, to read from.")],
     output: Annotated[Path, typer.Option(help="Folder for the corpus (tar shards and manifest.jsonl).")],
-    held_out: Annotated[list[Path], typer.Option(help="Manifest whose dev and test sentences must not be read. Repeatable.")],
-    everyday: Annotated[Path | None, typer.Option(help="TSV with columns split and en: short everyday sentences.")] = None,
+    held_out: HeldOut,
+    everyday: Annotated[Path | None, typer.Option(help="TSV with columns split and en: everyday sentences.")] = None,
     lexicon: Annotated[Path | None, typer.Option(help="CMUdict file; sentences with other words are left out.")] = None,
     hours: Annotated[float, typer.Option(min=0.01, help="Hours of speech in all.")] = 10.0,
     shard_minutes: Annotated[float, typer.Option(min=0.1, help="Minutes in one tar file.")] = 30.0,
@@ -123,7 +143,7 @@ def synth(
 def text_command(
     books: Annotated[Path, typer.Option(help="Book text, plain or .xz.")],
     output: Annotated[Path, typer.Option(help="File to write: one normalised sentence a line.")],
-    held_out: Annotated[list[Path], typer.Option(help="Manifest whose dev and test sentences are left out. Repeatable.")],
+    held_out: HeldOut,
 ) -> None:  # fmt: skip
     """Clean book text into training sentences, without any that the dev and test splits contain."""
     from models.text import clean_books, held_out_filter
@@ -133,3 +153,41 @@ def text_command(
     with temporary.open("w", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in clean_books(books, held_out_filter(held_out)))
     temporary.replace(output)
+
+
+@app.command("lm")
+def lm(
+    pieces: Annotated[Path, typer.Option(help="SentencePiece model of the recogniser: pieces.model of its run.")],
+    text: Annotated[list[Path], typer.Option(help="Normalised sentences, one a line. Repeatable.")],
+    output: Annotated[Path, typer.Option(help="File to write (.npz).")],
+    transcripts: Annotated[
+        list[Path] | None, typer.Option(help="Manifest whose train transcripts are added. Repeatable.")
+    ] = None,
+    weight: Annotated[int, typer.Option(min=1, help="How many times the transcripts count.")] = 3,
+    order: Annotated[int, typer.Option(min=1, max=8, help="Length of the longest n-grams, in pieces.")] = 6,
+    min_gain: Annotated[float, typer.Option(min=0, help="Leave out n-grams that gain less: makes it small.")] = 4.0,
+) -> None:
+    """Estimate the n-gram language model that the recogniser's beam search fuses (Kneser-Ney, over word pieces)."""
+    from models.ngram import estimate, perplexity
+    from models.pieces import load_pieces
+    from models.text import read_lines, training_transcripts
+
+    encode = load_pieces(pieces).encode
+    heard = list(training_transcripts(transcripts or ()))
+
+    def sequences() -> Iterator[list[int]]:
+        for _ in range(weight):
+            yield from map(encode, heard)
+        for path in text:
+            yield from map(encode, read_lines(path))
+
+    processor = load_pieces(pieces)
+    model = estimate(sequences(), processor.vocab_size(), order, min_counts=(1, 1, 2), min_gain=min_gain)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(output.name + ".part")
+    model.save(temporary)
+    temporary.replace(output)
+    _say(f"{output}: {model.ngrams} n-grams, {output.stat().st_size / 1e6:.1f} MB")
+    if transcripts:
+        held = [encode(line) for line in training_transcripts(transcripts, "dev")]
+        _say(f"perplexity per piece on the dev transcripts: {perplexity(model, held):.2f}")

@@ -1,0 +1,43 @@
+"""`ondevice export`: trained weights to a model asset, from a checkout."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ondevice.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, help="Turn trained weights into a TFLite model asset (needs a checkout).")
+
+
+@app.command("rnnt")
+def rnnt(
+    run: Annotated[Path, typer.Argument(help="Output folder of `ondevice train rnnt`.")],
+    output: Annotated[Path, typer.Option(help="Folder of the asset to write.")],
+    card: Annotated[Path, typer.Option(help="Model card (JSON): name, description, licence, data, search settings.")],
+    recording: Annotated[Path, typer.Option(help="A real recording over which the files are compared with Keras.")],
+    text: Annotated[str, typer.Option(help="What is said in it.")],
+    quantize: Annotated[str, typer.Option(help="float32, float16 or dynamic-int8.")] = "dynamic-int8",
+    lm: Annotated[Path | None, typer.Option(help="Language model of `ondevice train lm` to ship with it.")] = None,
+) -> None:
+    """Export the recogniser: model.tflite, manifest.json and report.json, proven equal to the trained network."""
+    from ondevice.checkout import require_checkout
+
+    require_checkout("export")
+    from export.asset import Card, build_asset
+    from export.convert import PRECISIONS
+    from models.recipe import load_trained
+    from ondevice.audio import read_audio
+
+    if quantize not in PRECISIONS:
+        raise InputError(f"--quantize {quantize}: expected one of {', '.join(PRECISIONS)}")
+    samples = read_audio(recording)
+    report = build_asset(load_trained(run), output, Card.load(card), quantize, (samples, text), lm)
+    for precision, rows in report["parity"].items():
+        worst = max(rows, key=lambda row: row["relative_rms"])
+        print(
+            f"{precision:<13} {report['bytes'][precision] / 1e6:7.2f} MB  largest relative RMS error "
+            f"{worst['relative_rms']:.2e} ({worst['signature']}.{worst['tensor']})"
+        )
+    print(f"{output}: written", file=sys.stderr)

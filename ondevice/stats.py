@@ -1,0 +1,108 @@
+"""How fast a stream was heard, measured while it ran."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Times in seconds unless the name says otherwise; None where nothing was measured."""
+
+    audio_s: float
+    compute_s: float
+    real_time_factor: float | None  # compute over audio: below 1 keeps up with a microphone
+    chunk_ms: float | None  # audio in one chunk
+    chunk_p50_ms: float | None  # time to work one chunk off
+    chunk_p90_ms: float | None
+    chunk_p99_ms: float | None
+    chunk_max_ms: float | None
+    first_word_s: float | None  # from the first sample to the first word shown, on the audio's clock
+    final_latency_ms: float | None  # from an utterance's end to its final text, mean
+    dropped_samples: int
+    peak_memory_mb: float
+
+    def lines(self) -> list[str]:
+        """One line per measurement, for a person."""
+
+        def show(value: float | None, form: str, unit: str) -> str:
+            return "-" if value is None else f"{value:{form}}{unit}"
+
+        return [
+            f"audio            {self.audio_s:.2f} s",
+            f"computing        {self.compute_s:.2f} s, real-time factor {show(self.real_time_factor, '.4f', '')}",
+            f"chunk            p50 {show(self.chunk_p50_ms, '.2f', '')}  p90 {show(self.chunk_p90_ms, '.2f', '')}  "
+            f"p99 {show(self.chunk_p99_ms, '.2f', '')}  max {show(self.chunk_max_ms, '.2f', ' ms')} "
+            f"for {show(self.chunk_ms, '.0f', ' ms')} of audio",
+            f"first word       {show(self.first_word_s, '.2f', ' s')} after the first sample",
+            f"final text       {show(self.final_latency_ms, '.1f', ' ms')} after the utterance ended",
+            f"dropped samples  {self.dropped_samples}",
+            f"peak memory      {self.peak_memory_mb:.0f} MB",
+        ]
+
+    def values(self) -> dict[str, float | None]:
+        """The same for a program."""
+        return asdict(self)
+
+
+@dataclass
+class Meter:
+    """Collects what `Summary` reports."""
+
+    rate_hz: int
+    _chunks: list[tuple[int, float]] = field(default_factory=list)  # samples, seconds
+    _finals: list[float] = field(default_factory=list)
+    _first_word_s: float | None = None
+
+    @contextmanager
+    def chunk(self, samples: int) -> Iterator[None]:
+        """Time the work on one chunk of so many samples."""
+        began = time.perf_counter()
+        yield
+        self._chunks.append((samples, time.perf_counter() - began))
+
+    @contextmanager
+    def final(self) -> Iterator[None]:
+        """Time the work between an utterance's end and its final text."""
+        began = time.perf_counter()
+        yield
+        self._finals.append(time.perf_counter() - began)
+
+    def word(self) -> None:
+        """A word was shown."""
+        if self._first_word_s is None and self._chunks:
+            samples = sum(count for count, _ in self._chunks)
+            self._first_word_s = samples / self.rate_hz + self._chunks[-1][1]
+
+    def summary(self, dropped_samples: int = 0) -> Summary:
+        """Everything so far."""
+        audio_s = sum(count for count, _ in self._chunks) / self.rate_hz
+        times = np.array([seconds for _, seconds in self._chunks])
+        compute_s = float(times.sum() + sum(self._finals))
+        p50, p90, p99, most = (1000 * np.quantile(times, (0.5, 0.9, 0.99, 1.0))) if len(times) else [None] * 4
+        lengths = [count for count, _ in self._chunks]
+        return Summary(
+            audio_s=audio_s,
+            compute_s=compute_s,
+            real_time_factor=compute_s / audio_s if audio_s else None,
+            chunk_ms=float(np.median(lengths)) * 1000 / self.rate_hz if lengths else None,
+            chunk_p50_ms=p50,
+            chunk_p90_ms=p90,
+            chunk_p99_ms=p99,
+            chunk_max_ms=most,
+            first_word_s=self._first_word_s,
+            final_latency_ms=1000 * float(np.mean(self._finals)) if self._finals else None,
+            dropped_samples=dropped_samples,
+            peak_memory_mb=peak_memory_mb(),
+        )
+
+
+def peak_memory_mb() -> float:
+    """Most resident memory of this process so far, MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # macOS counts bytes, Linux KiB
