@@ -4,10 +4,8 @@ Known layouts: JSONL manifests (audio in files or tar archives), LibriSpeech (`*
 LJSpeech (`metadata.csv`), Common Voice (`train.tsv`, `clips/`) and Kaldi folders (`wav.scp`, `text`).
 """
 
-import io
 import json
 import logging
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +26,9 @@ from models.corpus_layouts import (
     read_tsv,
 )
 from models.text import normalize
-from ondevice.audio import RATE_HZ, StreamingResampler, duration_s, read_audio, to_mono_float
+from ondevice.audio import RATE_HZ, duration_s, read_audio
 from ondevice.errors import InputError
+from ondevice.utterances import read_member, tar_members
 
 Reader = Callable[[Path], Located]
 _log = logging.getLogger(__name__)
@@ -100,7 +99,7 @@ def _read_jsonl(file: Path) -> Located:
         name = _field(row, ("file", "audio_filepath", "audio"), str, where)
         if (tar := _field(row, ("tar",), str, where, optional=True)) is not None:
             if tar not in archives:
-                archives[tar] = _index_tar(file.parent / tar, where)
+                archives[tar] = _members(file.parent / tar, where)
             if name not in archives[tar]:
                 raise InputError(f"{where}: {name} is not in the archive {tar}")
             reference = AudioRef(file.parent / tar, *archives[tar][name])
@@ -151,13 +150,11 @@ def _known_split(split: str, where: str) -> str:
     return split
 
 
-def _index_tar(archive: Path, where: str) -> dict[str, tuple[int, int]]:
-    """Member name -> (first byte, bytes): reading a member later takes one seek instead of a walk."""
+def _members(archive: Path, where: str) -> dict[str, tuple[int, int]]:
     try:
-        with tarfile.open(archive, "r:") as opened:
-            return {member.name: (member.offset_data, member.size) for member in opened if member.isfile()}
-    except (OSError, tarfile.TarError) as error:
-        raise InputError(f"{where}: {archive} is not a readable uncompressed tar archive ({error})") from error
+        return tar_members(archive)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def load_audio(utterance: Utterance) -> np.ndarray:
@@ -166,25 +163,13 @@ def load_audio(utterance: Utterance) -> np.ndarray:
     Raises InputError when they cannot be decoded or the utterance lies beyond the recording's end.
     """
     reference = utterance.audio_ref
-    samples = read_audio(reference.path) if reference.offset is None else _decode_member(reference)
+    if reference.offset is None:
+        samples = read_audio(reference.path)
+    else:
+        samples = read_member(reference.path, (reference.offset, reference.length), f"byte {reference.offset}", RATE_HZ)
     start = round(reference.start_s * RATE_HZ)
     end = None if reference.end_s is None else round(reference.end_s * RATE_HZ)
     if start >= len(samples):
         heard_s = len(samples) / RATE_HZ
         raise InputError(f"{reference.path}: has {heard_s:.2f} s, but a segment begins at {reference.start_s} s")
     return samples[start:end] if start or end is not None else samples
-
-
-def _decode_member(reference: AudioRef) -> np.ndarray:
-    """A sound file inside a tar archive, decoded from its bytes."""
-    import soundfile
-
-    try:
-        with reference.path.open("rb") as archive:
-            archive.seek(reference.offset or 0)
-            data = archive.read(reference.length)
-        samples, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise InputError(f"{reference.path}: cannot decode the audio at byte {reference.offset} ({error})") from error
-    resampler = StreamingResampler(rate_hz, RATE_HZ)
-    return np.concatenate([resampler.accept(to_mono_float(samples, str(reference.path))), resampler.finish()])

@@ -5,69 +5,19 @@ Everything here returns words in the training alphabet: lower case a-z, single s
 
 import re
 
+from ondevice.normalize import LARGEST, cardinal, digits, ordinal, year
+
+__all__ = ["cardinal", "digits", "ordinal", "roman_value", "spell_numbers", "words_of", "year"]
+
 
 def words_of(line: str) -> tuple[str, ...]:
     """The words of a line, for tables that read better as one."""
     return tuple(line.split())
 
 
-_ONES = words_of(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-)
-_TENS = words_of("_ _ twenty thirty forty fifty sixty seventy eighty ninety")
-_SCALES = ((10**9, "billion"), (10**6, "million"), (10**3, "thousand"), (100, "hundred"))
-_IRREGULAR_ORDINALS = {
-    "one": "first",
-    "two": "second",
-    "three": "third",
-    "five": "fifth",
-    "eight": "eighth",
-    "nine": "ninth",
-    "twelve": "twelfth",
-}
 _ROMAN_DIGITS = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
 _ROMAN = re.compile(r"(?=[ivxlcdm])m{0,3}(cm|cd|d?c{0,3})(xc|xl|l?x{0,3})(ix|iv|v?i{0,3})", re.IGNORECASE)
-LARGEST = 10**12 - 1
 FIRST_SPOKEN_YEAR, LAST_SPOKEN_YEAR = 1100, 1999  # four bare digits in this range are read in pairs
-
-
-def cardinal(number: int) -> str:
-    """Words of 0..LARGEST: 1234 -> 'one thousand two hundred thirty four'. Raises ValueError outside."""
-    if not 0 <= number <= LARGEST:
-        raise ValueError(f"number {number} is outside 0..{LARGEST}")
-    if number < 20:
-        return _ONES[number]
-    if number < 100:
-        tens, ones = divmod(number, 10)
-        return _TENS[tens] + (f" {_ONES[ones]}" if ones else "")
-    for scale, name in _SCALES:
-        if number >= scale:
-            high, low = divmod(number, scale)
-            return f"{cardinal(high)} {name}" + (f" {cardinal(low)}" if low else "")
-    raise AssertionError("the scales reach down to 100")
-
-
-def ordinal(number: int) -> str:
-    """Words of the ordinal: 43 -> 'forty third'. Same range as `cardinal`."""
-    *head, last = cardinal(number).split()
-    if last in _IRREGULAR_ORDINALS:
-        last = _IRREGULAR_ORDINALS[last]
-    elif last.endswith("y"):
-        last = last[:-1] + "ieth"
-    else:
-        last += "th"
-    return " ".join([*head, last])
-
-
-def year(number: int) -> str:
-    """Words of a year in 1000..9999 in pairs: 1862 -> 'eighteen sixty two', 1905 -> 'nineteen o five'."""
-    high, low = divmod(number, 100)
-    if high % 10 == 0 and low < 10:  # 2007, 1000: not read in pairs
-        return cardinal(number)
-    if low == 0:
-        return f"{cardinal(high)} hundred"
-    return f"{cardinal(high)} {'o ' if low < 10 else ''}{cardinal(low)}"
 
 
 def roman_value(numeral: str) -> int | None:
@@ -77,11 +27,6 @@ def roman_value(numeral: str) -> int | None:
     digits = [_ROMAN_DIGITS[letter] for letter in numeral.lower()]
     following = [*digits[1:], 0]
     return sum(-digit if digit < after else digit for digit, after in zip(digits, following, strict=True))
-
-
-def digits(text: str) -> str:
-    """Each decimal digit of `text` as a word: '07' -> 'zero seven'."""
-    return " ".join(_ONES[int(character)] for character in text if character in "0123456789")
 
 
 _UNITS = {"$": ("dollar", "dollars"), "£": ("pound", "pounds")}

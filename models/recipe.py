@@ -135,7 +135,8 @@ def prepare(
 
     keras.utils.set_random_seed(train.seed)
     keras.config.set_dtype_policy(precision)
-    config = replace(PRESETS[train.preset], symbols=pieces.vocab_size())
+    width = human[0].config.stacked_width
+    config = replace(PRESETS[train.preset], features=width, symbols=pieces.vocab_size())
     write_json(output / "config.json", {"rnnt": asdict(config), "train": asdict(train), "losses": asdict(losses)})
     common = {
         "encode": pieces.encode, "phones": lexicon or (lambda _: []), "mean": mean, "std": std, "seed": train.seed,

@@ -7,6 +7,7 @@ recording gives the same samples to the bit however it is cut into pieces. Decod
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ondevice.containers import check_channels, check_rate
-from ondevice.decode import Opened, library, open_path, open_stdin, open_stream
+from ondevice.decode import Opened, library, open_file, open_path, open_stdin, open_stream
 from ondevice.errors import InputError
 
 Samples = npt.NDArray[np.float32]  # [n], mono, -1..1
@@ -130,6 +131,11 @@ def read_audio(path: str | Path, rate_hz: int = RATE_HZ) -> Samples:
     corrupt, or holds NaN.
     """
     return np.concatenate(list(stream_audio(path, rate_hz, block_ms=1000)))
+
+
+def decode_audio(content: bytes, name: str, rate_hz: int = RATE_HZ) -> Samples:
+    """Return the samples of a sound file held in memory, as `read_audio` does; `name` is for its errors."""
+    return np.concatenate(list(_blocks_of(open_file(io.BytesIO(content), name), rate_hz, rate_hz)))
 
 
 def stream_audio(

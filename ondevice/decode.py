@@ -89,7 +89,7 @@ def open_path(path: str | Path, raw_rate_hz: int) -> Opened:
         raise InputError(f"{name} cannot be opened ({reason}); expected a readable sound file") from None
     try:
         if stat.S_ISREG(mode):
-            return _open_file(file, name)
+            return open_file(file, name)
         opened = open_stream(file, name, raw_rate_hz)
         return Opened(name, opened.rate_hz, None, opened.blocks, file)
     except BaseException:
@@ -119,8 +119,11 @@ def open_stream(stream: BinaryIO, name: str, raw_rate_hz: int) -> Opened:
     return Opened(name, raw_rate_hz, None, _pcm_blocks(stream, raw, name, head, None))
 
 
-def _open_file(file: BinaryIO, name: str) -> Opened:
-    size, head = os.fstat(file.fileno()).st_size, file.read(12)
+def open_file(file: BinaryIO, name: str) -> Opened:
+    """Open a sound file that can seek. Raises InputError if it is none, cut short or corrupt."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(12)
     if not head:
         raise InputError(f"{name} is empty; {EXPECTED}")
     kind = sniff(head)
@@ -231,7 +234,7 @@ class _View:
 
     def __init__(self, file: BinaryIO, start: int = 0, head: bytes = b"") -> None:
         self._file, self._start, self._head, self._position = file, start, head, 0
-        self._size = len(head) + os.fstat(file.fileno()).st_size - start
+        self._size = len(head) + file.seek(0, os.SEEK_END) - start
 
     def tell(self) -> int:
         return self._position

@@ -61,8 +61,11 @@ def listen(
         raise fault
 
 
-def until_interrupted(items: Iterable[T]) -> Iterator[T]:
-    """The same items up to Ctrl-C, which then is no error: work on an item is never torn, waiting for one is."""
+def until_interrupted(items: Iterable[T], stop: Callable[[], None] | None = None) -> Iterator[T]:
+    """The same items up to Ctrl-C, which then is no error: work on an item is never torn, waiting for one is.
+
+    `stop` tells the source to end after what it holds already, which then is still given out.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield from items  # signals reach the main thread only
         return
@@ -70,14 +73,16 @@ def until_interrupted(items: Iterable[T]) -> Iterator[T]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal stopped
-        stopped = True
-        if waiting:
+        if stop is not None and not stopped:
+            stop()
+        elif waiting:
             raise KeyboardInterrupt
+        stopped = True
 
     before: Any = signal.signal(signal.SIGINT, interrupt)
     source = iter(items)
     try:
-        while not stopped:
+        while not stopped or stop is not None:
             waiting = True
             try:
                 item = next(source)

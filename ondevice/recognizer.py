@@ -39,7 +39,7 @@ from ondevice.tokens import Pieces
 
 Float32 = npt.NDArray[np.float32]
 
-_TAIL_S = 0.48  # silence heard after the last sample: a transducer may be that late with its last word
+TAIL_S = 0.48  # silence heard after the last sample: a transducer may be that late with its last word
 
 
 class LiteRtTransducer:
@@ -98,11 +98,9 @@ class Recognizer:
         self.manifest, self.config = manifest, config or RecognizerConfig()
         self._model = open_model(manifest, self.config.threads, self.config.delegate)
         self.pieces = Pieces(manifest.tokens, manifest.blank)
-        self._transducer = LiteRtTransducer(manifest, self._model)
+        self.transducer = LiteRtTransducer(manifest, self._model)
         self._search = _search_config(manifest, self.config)
-        self._lm = NgramLm.load(manifest.lm_path) if manifest.lm_path and self._search.lm_weight else None
-        if self._lm and self._lm.symbols != len(self.pieces):
-            raise InputError(f"{manifest.lm_path}: {self._lm.symbols} symbols, but the model has {len(self.pieces)}")
+        self._lm = self.language_model() if self._search.lm_weight else None
         self._bias = PhraseBias(self.config.bias, self.pieces) if self.config.bias else None
         self._encoder = self._model.signatures["encoder"]
 
@@ -125,6 +123,16 @@ class Recognizer:
         """Bias phrases that the model's pieces cannot write; they have no effect."""
         return self._bias.unspelled if self._bias else ()
 
+    def language_model(self) -> NgramLm | None:
+        """The model's own n-gram language model, read anew; None when it has none."""
+        path = self.manifest.lm_path
+        if path is None:
+            return None
+        lm = NgramLm.load(path)
+        if lm.symbols != len(self.pieces):
+            raise InputError(f"{path}: a language model of {lm.symbols} symbols, but {len(self.pieces)} are expected")
+        return lm
+
     def stream(self) -> Stream:
         """A new stream of audio, independent of all others."""
         return Stream(self)
@@ -142,8 +150,8 @@ class Recognizer:
     def search(self) -> GreedySearch | BeamSearch:
         """A new search over the model's predictor and joiner, with the settings in effect."""
         if self._search.beam == 1 and self._lm is None and self._bias is None:
-            return GreedySearch(self._transducer, self._search.max_symbols)
-        return BeamSearch(self._transducer, self._search, self._lm, self._bias)
+            return GreedySearch(self.transducer, self._search.max_symbols)
+        return BeamSearch(self.transducer, self._search, self._lm, self._bias)
 
     def initial_state(self) -> dict[str, Float32]:
         """The encoder's state before any audio."""
@@ -229,7 +237,7 @@ class Stream:
         if not (self._finished or self._endpoint):
             config = self._recognizer.manifest.features
             heard_steps = self._step
-            tail = np.zeros(round(_TAIL_S * config.rate_hz), np.float32)
+            tail = np.zeros(round(TAIL_S * config.rate_hz), np.float32)
             for block in self._log_mel.accept(tail):
                 encoded, self._state = self._recognizer.encode(block, self._state)
                 self._search.advance(encoded)

@@ -25,6 +25,7 @@ class Summary:
     first_word_s: float | None  # from the first sample to the first word shown, on the audio's clock
     final_latency_ms: float | None  # from an utterance's end to its final text, mean
     dropped_samples: int
+    overflows: int  # times that audio was lost
     peak_memory_mb: float
 
     def lines(self) -> list[str]:
@@ -41,7 +42,7 @@ class Summary:
             f"for {show(self.chunk_ms, '.0f', ' ms')} of audio",
             f"first word       {show(self.first_word_s, '.2f', ' s')} after the first sample",
             f"final text       {show(self.final_latency_ms, '.1f', ' ms')} after the utterance ended",
-            f"dropped samples  {self.dropped_samples}",
+            f"dropped samples  {self.dropped_samples} in {self.overflows} overflows",
             f"peak memory      {self.peak_memory_mb:.0f} MB",
         ]
 
@@ -79,7 +80,7 @@ class Meter:
             samples = sum(count for count, _ in self._chunks)
             self._first_word_s = samples / self.rate_hz + self._chunks[-1][1]
 
-    def summary(self, dropped_samples: int = 0) -> Summary:
+    def summary(self, dropped_samples: int = 0, overflows: int = 0) -> Summary:
         """Everything so far."""
         audio_s = sum(count for count, _ in self._chunks) / self.rate_hz
         times = np.array([seconds for _, seconds in self._chunks])
@@ -98,6 +99,7 @@ class Meter:
             first_word_s=self._first_word_s,
             final_latency_ms=1000 * float(np.mean(self._finals)) if self._finals else None,
             dropped_samples=dropped_samples,
+            overflows=overflows,
             peak_memory_mb=peak_memory_mb(),
         )
 

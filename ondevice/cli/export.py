@@ -41,3 +41,27 @@ def rnnt(
             f"{worst['relative_rms']:.2e} ({worst['signature']}.{worst['tensor']})"
         )
     print(f"{output}: written", file=sys.stderr)
+
+
+@app.command("tune")
+def tune(
+    model: Annotated[str, typer.Argument(help="Name or directory of a model.")],
+    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Labelled recordings.")],
+    split: Annotated[str, typer.Option(help="Split to tune on.")] = "dev",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many utterances of a manifest.")] = None,
+    beam: Annotated[int, typer.Option(min=1, max=64, help="Hypotheses kept.")] = 4,
+) -> None:
+    """Find the weights of language model, prior and length bonus that give the fewest word errors on a dev split."""
+    from ondevice.checkout import require_checkout
+
+    require_checkout("export")
+    from export.tune import Trial
+    from export.tune import tune as run
+    from ondevice.recognizer import Recognizer
+    from ondevice.utterances import read_utterances
+
+    def show(trial: Trial, mark: str = "") -> None:
+        settings = "  ".join(f"{name} {value:5.2f}" for name, value in trial.settings.items())
+        print(f"{settings}  WER {trial.wer:.4f}{mark}", flush=True)
+
+    show(run(Recognizer.load(model), read_utterances(manifests, split, limit), beam, show), "  best")

@@ -50,7 +50,8 @@ def info(name: Annotated[str, typer.Argument(help="Name or directory of a model.
     for file in card["files"]:
         print(f"{'':<13} {file['name']}  {file['bytes']} bytes  sha256 {file['sha256']}")
     settings = manifest.features
-    print(f"{'input':<13} {settings.rate_hz} Hz mono, {settings.bands} log-mel bands, {1000 * manifest.step_s:.0f} ms a step")
+    step = f"{1000 * manifest.step_s:.0f} ms a step"
+    print(f"{'input':<13} {settings.rate_hz} Hz mono, {settings.bands} log-mel bands, {step}")
     print(f"{'search':<13} {', '.join(f'{k} {v:g}' for k, v in manifest.search.items())}")
     for title in ("data", "metrics"):
         for row in card[title]:

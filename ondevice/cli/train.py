@@ -21,6 +21,7 @@ def train() -> None:
 
     require_checkout("train")
 
+
 Paths = Annotated[
     list[Path],
     typer.Option(

@@ -1,0 +1,132 @@
+"""The thinnest whole path, as a person walks it: recordings -> training -> TFLite asset -> words (any words)."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras")
+pytest.importorskip("sentencepiece")
+
+import soundfile
+
+from ondevice.assets import load_manifest
+from ondevice.recognizer import Recognizer
+
+ROOT = Path(__file__).parents[1]
+SENTENCES = ["one two three", "three two one", "two one", "one three two", "three", "two two one", "one", "three one"]
+
+
+def ondevice(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ondevice", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A JSONL corpus of tones, train and dev."""
+    folder = tmp_path_factory.mktemp("corpus") / "tones"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, sentence in enumerate(SENTENCES * 3):
+        tones = [np.sin(np.arange(4800) * (0.1 + 0.1 * len(word))) for word in sentence.split()]
+        samples = np.concatenate(tones) * 0.3 + rng.normal(0, 0.01, 4800 * len(tones))
+        soundfile.write(folder / f"{number}.wav", samples, 16_000)
+        split = "dev" if number % 6 == 5 else "train"
+        rows.append({"file": f"{number}.wav", "text": sentence, "seconds": len(samples) / 16_000, "split": split})
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "text.txt").write_text("".join(f"{s}\n" for s in SENTENCES))
+    return folder
+
+
+def train_options(corpus: Path, output: Path, steps: int) -> list[str | Path]:
+    return [
+        "train", "rnnt", "--data", corpus, "--output", output, "--cache", corpus.parent / "cache", "--preset", "tiny",
+        "--symbols", "32", "--steps", str(steps), "--cooldown", "1", "--batch-seconds", "20", "--towers", "1",
+        "--jobs", "1", "--evaluate-steps", "100000",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a short training run."""
+    output = tmp_path_factory.mktemp("run") / "run"
+    done = ondevice(*train_options(corpus, output, 4))
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def test_training_leaves_all_that_an_export_needs(run: Path) -> None:
+    assert {p.name for p in run.iterdir()} >= {
+        "checkpoint.npz", "config.json", "curves.png", "log.jsonl", "norm.json", "pieces.model", "rnnt.weights.h5",
+    }  # fmt: skip
+
+
+def test_export_gives_an_asset_that_the_runtime_loads(corpus: Path, run: Path, tmp_path: Path) -> None:
+    lm = tmp_path / "lm.npz"
+    done = ondevice(
+        "train", "lm", "--pieces", run / "pieces.model", "--text", corpus / "text.txt", "--output", lm,
+        "--transcripts", corpus / "manifest.jsonl", "--order", "3", "--min-gain", "0",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    card = tmp_path / "card.json"
+    card.write_text(
+        json.dumps({"name": "tones", "description": "d", "licence": "CC0", "search": {"beam": 2, "lm_weight": 0.3}})
+    )
+    options = ["--card", card, "--recording", corpus / "0.wav", "--text", SENTENCES[0], "--lm", lm]
+    asset = tmp_path / "asset"
+    done = ondevice("export", "rnnt", run, "--output", asset, *options)
+    assert done.returncode == 0, done.stderr
+    assert "dynamic-int8" in done.stdout
+    report = json.loads((asset / "report.json").read_text())
+    assert {row["tensor"] for row in report["parity"]["float32"]} >= {"encoded", "encoder_c0", "predicted", "logits"}
+    assert load_manifest(asset).name == "tones"
+    samples, _ = soundfile.read(corpus / "0.wav", dtype="float32")
+    Recognizer.load(asset).transcribe(samples)
+
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in asset.iterdir())
+    done = ondevice("export", "rnnt", run, "--output", asset, *options, "--quantize", "int3")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines() == [
+        "ondevice: --quantize int3: expected one of float32, float16, dynamic-int8"
+    ]
+    assert sorted((p.name, p.stat().st_mtime_ns) for p in asset.iterdir()) == before
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"name": "x", "description": "d", "licence": "CC0"}))
+    recording = ROOT / "assets" / "samples" / "an4-an36-fejs-b.opus"
+    done = ondevice(
+        "export", "rnnt", tmp_path, "--output", tmp_path / "a", "--card", card, "--recording", recording, "--text", "x"
+    )
+    assert done.returncode == 2
+    assert "config.json is missing" in done.stderr
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_a_stopped_training_goes_on_where_it_was(corpus: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    command = [sys.executable, "-m", "ondevice", *map(str, train_options(corpus, output, 100_000))]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 200
+        while not (output / "log.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.2)  # the log begins with the first report, so training is under way
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    stopped = int(np.load(output / "checkpoint.npz")["position"][0])
+    assert stopped > 0
+    done = ondevice(*train_options(corpus, output, stopped + 2))
+    assert done.returncode == 0, done.stderr
+    assert f"going on from step {stopped}" in done.stderr
+    assert int(np.load(output / "checkpoint.npz")["position"][0]) == stopped + 2
