@@ -1,12 +1,18 @@
-"""Settings that must be made before the Keras backend starts."""
+"""Starting the Keras backend: quietly, and with settings that must be made before it runs."""
 
 import os
 
+from ondevice.quiet import quiet_stderr
 
-def use_threads(towers: int) -> None:
-    """One core per tower and one thread within an operation: small matrix products gain nothing from being split."""
+
+def start_backend(towers: int = 1) -> None:
+    """Load Keras; with several towers, one core per tower and one thread within an operation.
+
+    Small matrix products gain nothing from being split among threads.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras
+    with quiet_stderr():  # what TensorFlow says of this processor before its log level applies
+        import keras
 
     if keras.backend.backend() != "tensorflow":
         return

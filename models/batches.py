@@ -22,12 +22,12 @@ class AugmentConfig:
     """Changes made to log-mel features as they are drawn; probabilities are per utterance."""
 
     frequency_masks: int = 2
-    frequency_width: int = 18  # bands, at most (SpecAugment's F)
+    frequency_width: int = 14  # bands, at most (SpecAugment's F)
     time_masks_per_second: float = 0.25
-    time_width: int = 35  # frames, at most (SpecAugment's T)
-    warp: float = 0.10  # largest relative change of the frequency axis (vocal tract length)
+    time_width: int = 25  # frames, at most (SpecAugment's T)
+    warp: float = 0.08  # largest relative change of the frequency axis (vocal tract length)
     gain_db: float = 10.0  # largest change of level either way
-    noise: float = 0.35  # probability of adding a noise recording
+    noise: float = 0.2  # probability of adding a noise recording
     noise_snr_db: tuple[float, float] = (5.0, 30.0)
     edges_s: float = 0.5  # longest quiet added before and after
     join: float = 0.3  # probability that a short utterance is joined with others of its corpus

@@ -150,7 +150,9 @@ def prepare(
     watcher = BatchMaker(
         development, [1.0] * len(development), batch_frames=60_000, max_frames=4000, multiple=1, config=None, **common
     )
-    trainer = RnntTrainer(Rnnt(config), len(lexicon) if lexicon else 2, losses)
+    rnnt = Rnnt(config)
+    rnnt.build()  # a model that was only ever a part of the trainer cannot be saved alone
+    trainer = RnntTrainer(rnnt, len(lexicon) if lexicon else 2, losses)
     run = Run(output, trainer, maker, watcher, pieces.decode, train)
     if run.restore():
         say(f"going on from step {run.step}")

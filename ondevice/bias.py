@@ -25,10 +25,6 @@ MAX_WEIGHT = 100.0
 _CACHE_BYTES = 8 << 20
 
 
-class BiasWarning(UserWarning):
-    """A phrase that cannot be favoured, and why."""
-
-
 class BiasState:
     """Which phrases the text so far may be in the middle of. Compared by identity; kept by the search."""
 
@@ -52,8 +48,9 @@ class PhraseBias:
         self._pieces = pieces
         self._children: list[dict[str, int]] = [{}]
         self._bonus = [0.0]  # of the letters up to a node: the most any phrase through it gives
+        self._earned = [0.0]  # of the phrase that ends at a node, or of a shorter one it begins with
         self._banked = [0.0]  # of that, what a completed shorter phrase has earned for good
-        self._ends = [False]
+        self._marks: set[int] = set()  # nodes reached by a word's mark
         self.unspelled: list[str] = []
         for text, weight in phrases:
             check_weight(weight, f"bias phrase {text!r}")
@@ -76,8 +73,8 @@ class PhraseBias:
         return len(self._children) > 1
 
     def initial_state(self) -> BiasState:
-        """The state before any token."""
-        return self._state(())
+        """The state before any token, where a word may begin with or without its mark."""
+        return self._state(self._letter((), WORD_START)[0])
 
     def advance(self, state: BiasState, token: int) -> BiasState:
         """The state after a token; tokens that write nothing leave it as it is."""
@@ -89,9 +86,10 @@ class PhraseBias:
 
     def scores(self, state: BiasState) -> Float32:
         """What each token adds to a hypothesis' score, float32 [V]; do not change the array."""
-        if state._scores is None:
-            state._scores = self._all_scores(state.active)
-        return state._scores
+        scores = state._scores
+        if scores is None:
+            scores = state._scores = self._all_scores(state.active)
+        return scores
 
     def final(self, state: BiasState) -> float:
         """What the end of the text adds: bonus held for phrases it does not complete is taken back."""
@@ -106,26 +104,32 @@ class PhraseBias:
                 self._children[node][letter] = child
                 self._children.append({})
                 self._bonus.append(0.0)
+                self._earned.append(0.0)
                 self._banked.append(0.0)
-                self._ends.append(False)
+                if letter == WORD_START:
+                    self._marks.add(child)
             node = child
             share = position / (len(letters) - 1)  # none for the first word's mark, which begins every word
             self._bonus[node] = max(self._bonus[node], weight * piece_count * share)
-        self._ends[node] = True
+        self._earned[node] = max(self._earned[node], weight * piece_count)
 
     def _settle(self) -> None:
-        """Make the bonus grow along every path, and note what completed phrases on the way have earned."""
+        """Note what completed phrases on the way to each node have earned: a longer phrase gives at least that."""
         for node, children in enumerate(self._children):  # a child's number is above its parent's
             for letter, child in children.items():
-                self._bonus[child] = max(self._bonus[child], self._bonus[node])
-                done = letter == WORD_START and self._ends[node]
-                self._banked[child] = self._bonus[node] if done else self._banked[node]
+                banked = self._earned[node] if letter == WORD_START else self._banked[node]
+                self._banked[child] = banked
+                self._earned[child] = max(self._earned[child], banked)
+                self._bonus[child] = max(self._bonus[child], banked)
 
     def _state(self, active: tuple[int, ...]) -> BiasState:
         state = self._states.get(active)
         if state is None:
             if len(self._states) * 4 * len(self._pieces) > _CACHE_BYTES:
-                self._states.clear()  # hypotheses keep the states they use
+                for old in list(self._states.values()):  # hypotheses keep the states they use, but not the others
+                    old._next.clear()
+                    old._scores = None
+                self._states.clear()
             state = self._states[active] = BiasState(active)
         return state
 
@@ -133,13 +137,14 @@ class PhraseBias:
         return max((self._bonus[n] - self._banked[n] for n in active), default=0.0)
 
     def _completed(self, active: tuple[int, ...]) -> float:
-        return max((self._bonus[n] - self._banked[n] for n in active if self._ends[n]), default=0.0)
+        return max((self._earned[n] - self._banked[n] for n in active), default=0.0)
 
     def _letter(self, active: tuple[int, ...], letter: str) -> tuple[tuple[int, ...], float]:
         """One letter on: (nodes alive, bonus of a phrase completed before the letter)."""
         alive = [child for n in active if (child := self._children[n].get(letter)) is not None]
         if letter != WORD_START:
             return tuple(alive), 0.0
+        alive += [n for n in active if n in self._marks]  # marks in a row are one space
         if (begun := self._children[0].get(WORD_START)) is not None:
             alive.append(begun)
         return tuple(sorted(set(alive))), self._completed(active)
@@ -182,7 +187,10 @@ def read_bias_file(path: str | os.PathLike[str]) -> tuple[tuple[str, float], ...
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}; expected a file of phrases") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); expected one phrase per line") from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {line}: not UTF-8 text; expected one phrase per line") from error
+    except ValueError as error:  # a zero byte in the name
+        raise InputError(f"{os.fspath(path)!r}: {error}; expected a file of phrases") from error
     phrases = []
     for number, line in enumerate(text.split("\n"), start=1):
         phrase, tab, weight_text = line.strip("\r\n").partition("\t")

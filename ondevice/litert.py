@@ -11,7 +11,7 @@ import importlib.metadata
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from ondevice.errors import FailureError, InputError
 from ondevice.manifest import REQUIREMENT, Manifest, SignatureSpec
+from ondevice.quiet import quiet_stderr
 
 Array = npt.NDArray[Any]
 
@@ -137,7 +138,7 @@ class LiteRtModel:
         if delegate:
             options["experimental_delegates"] = [_load_delegate(self.backend, delegate)]
         try:
-            with _quiet_stderr():
+            with quiet_stderr():
                 self._interpreter = self.backend.module.Interpreter(model_path=self.path, **options)
                 self._interpreter.allocate_tensors()
             names = list(self._interpreter.get_signature_list())
@@ -193,7 +194,7 @@ def choose_backend(interpreters: Sequence[str] = (), path: str = "the model") ->
 def _try_backend(name: str) -> Backend | None:
     module_name, distributions = _BACKENDS[name]
     try:
-        with _quiet_stderr():
+        with quiet_stderr():
             module = importlib.import_module(module_name)
             interpreter = module.Interpreter(model_content=_PROBE)
             interpreter.allocate_tensors()
@@ -260,20 +261,3 @@ def _check_signature(signature: Signature, spec: SignatureSpec, where: str) -> N
             expected = "int32" if name == "token" else "float32"
             if tensor.quantisation is None and tensor.dtype != expected:
                 raise InputError(f"{where}: {kind} {name!r} has type {tensor.dtype}, expected {expected}")
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Keep the C++ libraries' chatter ("Created TensorFlow Lite XNNPACK delegate") off the terminal."""
-    try:
-        saved = os.dup(2)
-    except OSError:  # stderr is closed: nothing to keep quiet
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)

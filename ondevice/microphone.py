@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
-import os
 import queue
 import threading
 from collections import deque
@@ -27,6 +26,7 @@ import numpy.typing as npt
 from ondevice.audio import RATE_HZ, Samples, StreamingResampler
 from ondevice.containers import check_rate
 from ondevice.errors import FailureError, InputError
+from ondevice.quiet import quiet_stderr
 
 NO_MICROPHONE = "no microphone found; expected an input device that is connected and switched on"
 
@@ -171,7 +171,7 @@ class Microphone:
         wishes = [(rate, n) for n in (1, self.device.channels) for rate in (self.rate_hz, self.device.rate_hz)]
         for rate_hz, channels in dict.fromkeys(wishes):
             try:
-                with _quiet():
+                with quiet_stderr():  # ALSA and PortAudio print something of their own when a device refuses
                     return self._start(sounddevice, rate_hz, channels)
             except sounddevice.PortAudioError as error:
                 reason = reason or _line(error)
@@ -263,23 +263,6 @@ def _sounddevice() -> Any:
 def _line(text: object) -> str:
     """`text` on one line: some drivers' names and reasons have several."""
     return " ".join(str(text).split())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what ALSA and PortAudio print themselves when a device refuses a setting."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _close(stream: Any) -> None:

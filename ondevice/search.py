@@ -55,6 +55,11 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if self.beam < 1 or self.max_symbols < 1:
             raise InputError(f"beam and max_symbols must be at least 1, got {self.beam} and {self.max_symbols}")
+        if not self.prune_margin >= 0 or not 0 < self.blank_skip <= 1:
+            raise InputError(
+                f"prune_margin must be at least 0 and blank_skip above 0 and up to 1, "
+                f"got {self.prune_margin} and {self.blank_skip}"
+            )
 
 
 class Emission(NamedTuple):
@@ -168,7 +173,7 @@ class BeamSearch:
         """Begin a new utterance."""
         self.frame = 0
         root = History(self._model.blank, None)
-        root.predicted, root.state = self._model.predict(self._model.blank, self._model.initial_state())
+        self._predict(root)
         root.lm_state = self._lm.initial_state() if self._lm else None
         root.bias_state = self._bias.initial_state() if self._bias else None
         self._hypotheses = [Hypothesis(0.0, root, None)]  # best first
@@ -201,7 +206,8 @@ class BeamSearch:
             done = {h.history: h for h in finished if h.score >= max(floor, kept[-1].score)}
             active = [h for h in grown if h.score >= max(floor, kept[-1].score)]
         if done:
-            self._hypotheses = sorted(done.values(), key=_badness)[:beam]
+            best = sorted(done.values(), key=_badness)[:beam]
+            self._hypotheses = [h for h in best if h.score >= best[0].score - self._config.prune_margin]
         self.frame += 1
         if self.frame % _SWEEP_FRAMES == 0:
             self._sweep()
@@ -217,7 +223,7 @@ class BeamSearch:
 
     @property
     def remembered(self) -> int:
-        """Histories in memory: bounded, however long the utterance."""
+        """Histories in memory: the best sequences' tokens, and whatever the last second came by."""
         return len(self._remembered)
 
     def _join(self, encoded: Any, history: History) -> Float32:
@@ -256,15 +262,20 @@ class BeamSearch:
         if self._config.ilm_weight:
             # the joiner without sound is the model's own language model, once the blank is taken out
             prior = self._model.join(self._silence, history.predicted)
+            self.join_calls += 1
             rest = math.log(max(-math.expm1(float(prior[self._model.blank])), 1e-12))
             added = added - np.float32(self._config.ilm_weight) * (prior - np.float32(rest))
         history.fusion = added
         return added
 
     def _skip(self, encoded: Any) -> bool:
-        """Whether the best hypothesis is so sure of a blank that the others need not be asked."""
-        row = self._join(encoded, self._hypotheses[0].history)
-        return math.exp(float(row[self._model.blank])) > self._config.blank_skip
+        """Whether the best hypothesis is so sure of a blank that all take it, at its probability, without being asked."""
+        blank = float(self._join(encoded, self._hypotheses[0].history)[self._model.blank])
+        if math.exp(blank) <= self._config.blank_skip:
+            return False
+        for hypothesis in self._hypotheses:
+            hypothesis.score += blank
+        return True
 
     def _floor(self, finished: Sequence[Hypothesis]) -> float:
         """Score below which a new hypothesis cannot be among the best."""
@@ -277,11 +288,14 @@ class BeamSearch:
         """The best `beam` of all hypotheses one token longer, those at or above `floor`."""
         found: list[tuple[float, int, int]] = []
         for index, (hypothesis, row) in enumerate(zip(active, rows, strict=True)):
-            scores = row + self._fusion(hypothesis.history) + np.float32(hypothesis.score)
-            scores[self._model.blank] = -math.inf
-            count = min(self._config.beam, len(scores) - 1)
-            best = np.argpartition(scores, len(scores) - count)[len(scores) - count :]
-            found += [(float(scores[t]), index, int(t)) for t in best if scores[t] >= floor and scores[t] > -math.inf]
+            gains = row + self._fusion(hypothesis.history)
+            gains[self._model.blank] = -math.inf
+            count = min(self._config.beam, len(gains) - 1)
+            best = np.argpartition(gains, len(gains) - count)[len(gains) - count :]
+            # Summed in float64: in float32 a long utterance's score would swallow what tells two tokens apart.
+            scores = gains[best].astype(np.float64) + hypothesis.score
+            grown = zip(scores.tolist(), best.tolist(), strict=True)
+            found += [(score, index, token) for score, token in grown if score >= floor and score > -math.inf]
         found.sort(key=lambda f: (-f[0], f[1], f[2]))
         return [self._grow(active[i], rows[i], token, score) for score, i, token in found[: self._config.beam]]
 

@@ -20,7 +20,9 @@ from ondevice.assets import load_manifest
 from ondevice.recognizer import Recognizer
 
 ROOT = Path(__file__).parents[1]
-SENTENCES = ["one two three", "three two one", "two one", "one three two", "three", "two two one", "one", "three one"]
+SENTENCES = [
+    "one two three", "seven eight", "two one", "the quick brown fox", "three", "jumps over a lazy dog", "one", "five",
+]  # fmt: skip
 
 
 def ondevice(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -99,6 +101,16 @@ def test_export_gives_an_asset_that_the_runtime_loads(corpus: Path, run: Path, t
         "ondevice: --quantize int3: expected one of float32, float16, dynamic-int8"
     ]
     assert sorted((p.name, p.stat().st_mtime_ns) for p in asset.iterdir()) == before
+
+
+def test_too_little_text_for_so_many_pieces_is_said_in_one_line(corpus: Path, tmp_path: Path) -> None:
+    options = train_options(corpus, tmp_path / "run", 4)
+    options[options.index("--symbols") + 1] = "5000"
+    done = ondevice(*options)
+    assert done.returncode == 2
+    complaint = done.stderr.strip().splitlines()[-1]
+    assert complaint.startswith("ondevice: 5000 word pieces cannot be made of this text: ")
+    assert "<=" in complaint
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ def rnnt(
     from ondevice.checkout import require_checkout
 
     require_checkout("export")
+    from models.backend import start_backend
+
+    start_backend()
     from export.asset import Card, build_asset
     from export.convert import PRECISIONS
     from models.recipe import load_trained

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ondevice.recognizer import Recognizer
     from ondevice.results import Result
 
-FORMATS = ("text", "json", "srt", "vtt")
-
 
 def listen(
     source: Annotated[
@@ -32,10 +30,8 @@ def listen(
     bias: Annotated[
         Path | None, typer.Option(help="File of phrases to favour: one a line, perhaps a tab and a weight.")
     ] = None,
-    n_best: Annotated[int, typer.Option(min=1, help="Readings of each utterance to give.")] = 1,
-    format_: Annotated[
-        str, typer.Option("--format", "-f", help="text, json (an object a line), srt or vtt.")
-    ] = "text",
+    n_best: Annotated[int, typer.Option(min=1, help="Readings of each utterance in json.")] = 1,
+    format_: Annotated[str, typer.Option("--format", "-f", help="text, json (an object a line), srt or vtt.")] = "text",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File for the utterances. [default: stdout]")
     ] = None,
@@ -55,6 +51,8 @@ def listen(
 
         devices()
         return
+    from ondevice.output import FORMATS
+
     if format_ not in FORMATS:
         raise InputError(f"--format {format_}: expected one of {', '.join(FORMATS)}")
     if source is not None and device is not None:
@@ -108,9 +106,7 @@ def _run(
 
 
 @contextlib.contextmanager
-def _blocks(
-    recognizer: "Recognizer", source: str | None, device: str | None, rate: int
-) -> Iterator[tuple[Any, Any]]:
+def _blocks(recognizer: "Recognizer", source: str | None, device: str | None, rate: int) -> Iterator[tuple[Any, Any]]:
     """The blocks of the input, one encoder step each, up to Ctrl-C; and a function: samples dropped, overflows."""
     from ondevice.listening import until_interrupted
 

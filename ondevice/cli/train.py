@@ -85,9 +85,9 @@ def rnnt(
         raise InputError(f"--cooldown {cooldown}: expected at most --steps ({steps})")
     if (output / "checkpoint.npz").exists() and not resume:
         raise InputError(f"--output {output}: holds a run already; give an empty folder, or --resume to go on")
-    from models.backend import use_threads
+    from models.backend import start_backend
 
-    use_threads(towers)
+    start_backend(towers)
     from models import recipe
     from models.rnnt_training import LossConfig
     from models.train_rnnt import TrainConfig

@@ -1,0 +1,456 @@
+"""The transducer search against an exhaustive one, and what it promises about work, memory and order."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.ngram import estimate
+from ondevice import search
+from ondevice.bias import PhraseBias
+from ondevice.errors import InputError
+from ondevice.lm import NgramLm
+from ondevice.search import BeamSearch, Decoded, GreedySearch, SearchConfig
+from ondevice.tokens import Pieces
+from tests.ondevice.test_bias import bonus_of_text
+
+Tokens = tuple[int, ...]
+EVERYTHING = 5000  # a beam that drops nothing in the searches below
+
+
+class Tables:
+    """A transducer whose probabilities are drawn anew for every frame and every whole history."""
+
+    blank = 0
+
+    def __init__(self, symbols: int, seed: int = 0, blank_bonus: float = 0.0) -> None:
+        self.symbols = symbols
+        self.frame = 0
+        self.predicted: list[tuple[Tokens, int]] = []  # histories asked for, and when
+        self.joined: list[tuple[Tokens, int]] = []
+
+        @cache
+        def row(frame: int, history: Tokens) -> np.ndarray:
+            logits = np.random.default_rng([seed, frame, *history]).normal(0, 1.5, symbols)
+            logits[0] += blank_bonus
+            return (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+
+        self.row = row
+
+    def initial_state(self) -> None:
+        return None
+
+    def predict(self, token: int, state: Tokens | None) -> tuple[Tokens, Tokens]:
+        history = () if state is None else (*state, token)
+        self.predicted.append((history, self.frame))
+        return history, history
+
+    def join(self, encoded: np.ndarray, predicted: Tokens) -> np.ndarray:
+        self.joined.append((predicted, self.frame))
+        return self.row(int(encoded[0, 0]), predicted).copy()
+
+
+class Bigrams(Tables):
+    """A cheap transducer for long streams: probabilities depend on the frame and the last token alone."""
+
+    def __init__(self, symbols: int, seed: int = 0, blank_bonus: float = 0.0) -> None:
+        super().__init__(symbols)
+        logits = np.random.default_rng(seed).normal(0, 1.5, (61, symbols, symbols))
+        logits[:, :, 0] += blank_bonus
+        rows = (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
+        self.row = lambda frame, history: rows[frame % 61, history[-1] if history else 0]
+
+
+class Fixed:
+    """A transducer that says the same after every history: one row [V] for each frame."""
+
+    blank = 0
+
+    def __init__(self, *probabilities: Sequence[float]) -> None:
+        with np.errstate(divide="ignore"):
+            self.rows = [np.log(np.array(p, np.float32)) for p in probabilities]
+
+    def initial_state(self) -> None:
+        return None
+
+    def predict(self, token: int, state: None) -> tuple[str, None]:
+        return "predicted", None
+
+    def join(self, encoded: np.ndarray, predicted: str) -> np.ndarray:
+        return self.rows[int(encoded[0, 0]) - 1].copy()
+
+
+def encoded(frame: int) -> np.ndarray:
+    """What the tables take for frame 0, 1, ...; zeros are left for "no sound"."""
+    return np.full((1, 1), frame + 1, np.float32)
+
+
+def run(searching: GreedySearch | BeamSearch, frames: int, model: Tables | None = None) -> list[Decoded]:
+    for frame in range(frames):
+        if model is not None:
+            model.frame = frame
+        searching.advance(encoded(frame))
+    return searching.n_best()
+
+
+def exhaustive(
+    model: Tables, frames: int, max_symbols: int, added: Callable[[Tokens], float] = lambda tokens: 0.0
+) -> dict[Tokens, float]:
+    """The score of every token sequence: each alignment summed on its own."""
+    emissions = [e for n in range(max_symbols + 1) for e in product(range(1, model.symbols), repeat=n)]
+    alignments: dict[Tokens, list[float]] = {}
+    for alignment in product(emissions, repeat=frames):
+        tokens: Tokens = ()
+        score = 0.0
+        for frame, emitted in enumerate(alignment):
+            for token in emitted:
+                score += float(model.row(frame + 1, tokens)[token])
+                tokens += (token,)
+            score += float(model.row(frame + 1, tokens)[0])
+        alignments.setdefault(tokens, []).append(score)
+    return {tokens: float(np.logaddexp.reduce(scores)) + added(tokens) for tokens, scores in alignments.items()}
+
+
+def little_lm(symbols: int, seed: int = 0) -> NgramLm:
+    rng = np.random.default_rng(seed)
+    return estimate([rng.integers(1, symbols, rng.integers(1, 6)).tolist() for _ in range(12)], symbols, order=3)
+
+
+def assert_equal_readings(found: list[Decoded], expected: dict[Tokens, float]) -> None:
+    assert len(found) == len(expected)
+    for reading in found:
+        assert reading.score == pytest.approx(expected[tuple(reading.tokens)], abs=1e-5)
+    scores = [reading.score for reading in found]
+    assert scores == sorted(scores, reverse=True)
+    assert found[0].score == pytest.approx(max(expected.values()), abs=1e-5)
+
+
+# exhaustive search
+
+
+@pytest.mark.parametrize(("symbols", "frames", "max_symbols"), [(3, 4, 2), (4, 3, 2), (3, 3, 3), (4, 5, 1)])
+def test_a_beam_that_drops_nothing_equals_the_exhaustive_search(symbols: int, frames: int, max_symbols: int) -> None:
+    for seed in range(3):
+        model = Tables(symbols, seed)
+        found = run(BeamSearch(model, SearchConfig(beam=EVERYTHING, max_symbols=max_symbols)), frames)
+        assert_equal_readings(found, exhaustive(model, frames, max_symbols))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    lm_weight=st.sampled_from([0.0, 0.4, 1.0]),
+    ilm_weight=st.sampled_from([0.0, 0.3]),
+    length_bonus=st.sampled_from([-0.7, 0.0, 1.1]),
+    weights=st.lists(st.floats(0.1, 3.0), min_size=4, max_size=4),
+)
+def test_language_model_prior_bias_and_length_bonus_add_up_as_in_the_exhaustive_search(
+    seed: int, lm_weight: float, ilm_weight: float, length_bonus: float, weights: list[float]
+) -> None:
+    model, lm = Tables(4, seed), little_lm(4, seed)
+    pieces = Pieces(["<blk>", "▁a", "b", "▁ab"])
+    phrases = list(zip(["a", "ab", "a ab", "ab a a"], weights, strict=True))
+
+    def added(tokens: Tokens) -> float:
+        total, state = length_bonus * len(tokens), lm.initial_state()
+        for position, token in enumerate(tokens):
+            state, logprob = lm.score(state, token)
+            total += lm_weight * logprob
+            prior = np.exp(model.row(0, tokens[:position]).astype(float))
+            total -= ilm_weight * math.log(prior[token] / (1 - prior[0]))
+        return total + bonus_of_text(pieces.text(tokens), phrases, pieces)
+
+    config = SearchConfig(EVERYTHING, 2, lm_weight, ilm_weight, length_bonus)
+    found = run(BeamSearch(model, config, lm, PhraseBias(phrases, pieces)), 3)
+    assert_equal_readings(found, exhaustive(model, 3, 2, added))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 6))
+def test_a_narrow_beam_never_claims_more_probability_than_there_is(seed: int, beam: int) -> None:
+    model = Tables(3, seed)
+    expected = exhaustive(model, 3, 2)
+    found = run(BeamSearch(model, SearchConfig(beam, 2)), 3)
+    assert 1 <= len(found) <= beam
+    assert len({tuple(reading.tokens) for reading in found}) == len(found)
+    for reading in found:
+        assert reading.score <= expected[tuple(reading.tokens)] + 1e-5
+
+
+# greedy
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 6), st.integers(0, 12), st.integers(1, 4), st.floats(-2, 3))
+def test_a_beam_of_one_is_greedy(seed: int, symbols: int, frames: int, max_symbols: int, blank: float) -> None:
+    model = Tables(symbols, seed, blank)
+    [greedy] = run(GreedySearch(model, max_symbols), frames)
+    [beam] = run(BeamSearch(model, SearchConfig(1, max_symbols)), frames)
+    assert beam == greedy
+
+
+def test_a_beam_of_one_is_greedy_however_long_the_utterance() -> None:
+    model = Bigrams(6, seed=3)
+    [greedy] = run(GreedySearch(model), 4000)
+    [beam] = run(BeamSearch(model, SearchConfig(1)), 4000)
+    assert len(greedy.tokens) > 1000
+    assert beam == greedy
+
+
+def test_greedy_takes_the_likeliest_symbol_and_adds_every_probability() -> None:
+    model = Tables(5, seed=11)
+    [found] = run(GreedySearch(model, max_symbols=2), 6)
+    tokens: Tokens = ()
+    frames, score = [], 0.0
+    for frame in range(6):
+        for emitted in range(3):
+            row = model.row(frame + 1, tokens)
+            token = int(row.argmax()) if emitted < 2 else 0
+            score += float(row[token])
+            if token == 0:
+                break
+            tokens += (token,)
+            frames.append(frame)
+    assert (found.tokens, found.frames) == (list(tokens), frames)
+    assert found.score == pytest.approx(score, abs=1e-6)
+
+
+# what comes out
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 8), st.integers(1, 3), st.integers(0, 10), st.booleans())
+def test_readings_are_sorted_and_written_out_in_order(
+    seed: int, beam: int, max_symbols: int, frames: int, fused: bool
+) -> None:
+    pieces = Pieces(["<blk>", "▁a", "b", "▁ab", "▁"])
+    config = SearchConfig(beam, max_symbols, lm_weight=0.5 * fused, length_bonus=0.5 * fused)
+    bias = PhraseBias([("a ab", 2.0), ("bb", 1.0)] if fused else [], pieces)
+    found = run(BeamSearch(Tables(5, seed), config, little_lm(5), bias), frames)
+    scores = [reading.score for reading in found]
+    assert 1 <= len(found) <= beam
+    assert scores == sorted(scores, reverse=True)
+    for reading in found:
+        assert len(reading.tokens) == len(reading.frames) == len(reading.confidences)
+        assert all(0 < token < 5 for token in reading.tokens)
+        assert all(0 <= frame < frames for frame in reading.frames)
+        assert reading.frames == sorted(reading.frames)
+        assert all(0.0 <= confidence <= 1.0 for confidence in reading.confidences)
+        assert max(Counter(reading.frames).values(), default=0) <= max_symbols
+
+
+def test_confidence_is_the_probability_of_the_token_among_the_tokens() -> None:
+    model = Fixed([0.2, 0.6, 0.2])
+    for searching in (GreedySearch(model, 1), BeamSearch(model, SearchConfig(2, 1))):
+        best = run(searching, 1)[0]
+        assert best.tokens == [1]
+        assert best.confidences == [pytest.approx(0.6 / 0.8)]
+
+
+def test_a_frame_that_cannot_but_emit_gives_confidences_of_at_most_one() -> None:
+    best = run(BeamSearch(Fixed([1e-9, 0.5, 0.5], [1.0, 0.0, 0.0]), SearchConfig(2, 1)), 2)[0]
+    assert best.confidences == [pytest.approx(0.5)]
+
+
+def test_merged_readings_keep_the_likelier_time() -> None:
+    late = Fixed([0.7, 0.3], [0.2, 0.8], [1.0, 0.0])
+    early = Fixed([0.3, 0.7], [0.7, 0.3], [1.0, 0.0])
+    for model, frame in ((late, 1), (early, 0)):
+        reading = {tuple(r.tokens): r for r in run(BeamSearch(model, SearchConfig(8, 1)), 3)}[(1,)]
+        assert reading.frames == [frame]
+
+
+def test_the_bonus_held_for_an_unfinished_phrase_does_not_count_at_the_end() -> None:
+    pieces = Pieces(["<blk>", "▁new", "▁york", "▁newt"])
+    model = Fixed([0.01, 0.44, 0.01, 0.54], [1.0, 0.0, 0.0, 0.0])  # "new", or a little rather "newt"
+    searching = BeamSearch(model, SearchConfig(4, 1), bias=PhraseBias([("new york", 2.0)], pieces))
+    found = run(searching, 2)
+    assert searching.best().history.tokens() == [1]  # with york still to come
+    assert [reading.tokens for reading in found[:2]] == [[3], [1]]
+    assert found[1].score == pytest.approx(math.log(0.44), abs=1e-5)
+
+
+# settings
+
+
+def test_a_reading_worse_than_the_best_by_the_margin_is_dropped() -> None:
+    for seed in range(20):
+        model = Tables(4, seed)
+        wide = run(BeamSearch(model, SearchConfig(EVERYTHING, 2, prune_margin=1e6)), 3)
+        assert_equal_readings(wide, exhaustive(model, 3, 2))
+        for margin in (0.0, 0.5, 3.0):
+            narrow = run(BeamSearch(model, SearchConfig(EVERYTHING, 2, prune_margin=margin)), 3)
+            assert all(narrow[0].score - reading.score <= margin for reading in narrow)
+            assert len(narrow) < len(wide)
+
+
+def test_a_margin_saves_joiner_calls() -> None:
+    calls = []
+    for margin in (math.inf, 4.0):
+        searching = BeamSearch(Bigrams(6, blank_bonus=2.0), SearchConfig(8, prune_margin=margin))
+        run(searching, 200)
+        calls.append(searching.join_calls)
+    assert calls[1] < 0.7 * calls[0]
+
+
+def test_a_sure_blank_skips_the_other_hypotheses() -> None:
+    model = Fixed([0.4, 0.3, 0.3], [0.96, 0.02, 0.02], [0.94, 0.03, 0.03])
+    searching = BeamSearch(model, SearchConfig(4, 2, blank_skip=0.95))
+    searching.advance(encoded(0))
+    before, joins = searching.n_best(), searching.join_calls
+    searching.advance(encoded(1))
+    assert searching.join_calls == joins + 1  # the best alone was asked
+    after = searching.n_best()
+    assert [(r.tokens, r.frames) for r in after] == [(r.tokens, r.frames) for r in before]
+    for old, new in zip(before, after, strict=True):
+        assert new.score == pytest.approx(old.score + math.log(0.96), abs=1e-5)
+    searching.advance(encoded(2))  # less sure than 0.95
+    assert searching.join_calls > joins + 2
+    assert searching.frame == 3
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.0, 4.0))
+def test_without_sure_blanks_skipping_changes_nothing(seed: int, blank: float) -> None:
+    plain = run(BeamSearch(Tables(4, seed, blank), SearchConfig(3, 2)), 6)
+    assert run(BeamSearch(Tables(4, seed, blank), SearchConfig(3, 2, blank_skip=1.0)), 6) == plain
+    sure = max(math.exp(Tables(4, seed, blank).row(f + 1, ())[0]) for f in range(6))
+    if sure < 0.9 and not any(r.tokens for r in plain):
+        assert run(BeamSearch(Tables(4, seed, blank), SearchConfig(3, 2, blank_skip=0.9)), 6) == plain
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_greedy_results_survive_blank_skipping(seed: int) -> None:
+    model = Tables(4, seed, blank_bonus=2.0)
+    [greedy] = run(GreedySearch(model), 12)
+    [found] = run(BeamSearch(model, SearchConfig(1, blank_skip=0.7)), 12)
+    assert found == greedy
+
+
+def test_the_language_model_decides_between_like_sounds_unless_its_weight_is_zero() -> None:
+    model, lm = Fixed([0.1, 0.46, 0.44], [1.0, 0.0, 0.0]), estimate([[2, 1], [2]], symbols=3, order=2)
+    assert run(BeamSearch(model, SearchConfig(4, 1, lm_weight=0.5), lm), 2)[0].tokens == [2]
+    without = run(BeamSearch(model, SearchConfig(4, 1)), 2)
+    assert without[0].tokens == [1]
+    assert run(BeamSearch(model, SearchConfig(4, 1), lm), 2) == without
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"beam": 0}, {"max_symbols": 0}, {"prune_margin": -0.1}, {"prune_margin": math.nan}, {"blank_skip": 0.0},
+        {"blank_skip": 1.1}, {"blank_skip": math.nan},
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_name_the_setting(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        SearchConfig(**wrong)  # type: ignore[arg-type]
+
+
+# work and memory
+
+
+def test_the_predictor_is_asked_once_for_each_history_in_use() -> None:
+    model = Tables(5, seed=2, blank_bonus=1.0)
+    searching = BeamSearch(model, SearchConfig(6, 2))
+    run(searching, 150, model)
+    last_use: dict[Tokens, int] = {}
+    events = sorted([(frame, 0, h) for h, frame in model.joined] + [(frame, 1, h) for h, frame in model.predicted])
+    predicted_before: set[Tokens] = set()
+    again = 0
+    for frame, is_predict, history in events:
+        if not is_predict:
+            last_use[history] = max(frame, last_use.get(history, 0))
+            continue
+        if history in predicted_before:
+            again += 1
+            used = max((f for h, f in model.joined if h == history and f < frame), default=0)
+            assert frame - used >= search._SWEEP_FRAMES
+        predicted_before.add(history)
+    assert again < 0.1 * len(model.predicted)
+
+
+def test_the_predictor_is_never_asked_twice_while_nothing_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_SWEEP_FRAMES", 10**9)
+    model = Tables(5, seed=2, blank_bonus=1.0)
+    run(BeamSearch(model, SearchConfig(6, 2)), 100)
+    assert max(Counter(history for history, _ in model.predicted).values()) == 1
+
+
+def test_counters_tell_the_calls_made_and_saved() -> None:
+    for ilm_weight in (0.0, 0.5):
+        model = Tables(5, seed=4, blank_bonus=1.0)
+        searching = BeamSearch(model, SearchConfig(6, 2, ilm_weight=ilm_weight))
+        run(searching, 40)
+        searching.reset()
+        run(searching, 40)
+        assert searching.predict_calls == len(model.predicted)
+        assert searching.join_calls == len(model.joined)
+        if not ilm_weight:
+            # every history joined at a frame was either predicted there or remembered; the two roots come on top
+            assert searching.predict_calls - 2 + searching.predict_saved == searching.join_calls
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_forgetting_does_not_change_results(monkeypatch: pytest.MonkeyPatch, fused: bool) -> None:
+    pieces = Pieces(["<blk>", "▁a", "b", "▁ab", "▁c"])
+    found = []
+    for sweep in (1, 3, 16, 10**9):
+        monkeypatch.setattr(search, "_SWEEP_FRAMES", sweep)
+        config = SearchConfig(5, 2, lm_weight=0.5 * fused, ilm_weight=0.2 * fused, length_bonus=0.3 * fused)
+        bias = PhraseBias([("a ab", 2.0), ("c", 1.0)] if fused else [], pieces)
+        found.append(run(BeamSearch(Tables(5, 7, blank_bonus=1.5), config, little_lm(5), bias), 120))
+    assert len(found[0][0].tokens) > 20
+    assert all(other == found[0] for other in found)
+
+
+def test_memory_grows_with_the_words_but_not_with_the_time() -> None:
+    searching = BeamSearch(Bigrams(6, blank_bonus=3.0), SearchConfig(4))
+    most = holding = 0
+    for frame in range(3000):
+        searching.advance(encoded(frame))
+        most = max(most, searching.remembered - len(searching.best().history.tokens()))
+        if frame % 100 == 99:
+            holding = max(holding, sum(h.predicted is not None for h in searching._remembered))
+    assert len(searching.best().history.tokens()) > 100
+    assert most < 1000
+    assert holding < 1000  # what the models said is all but the token of a history
+
+
+def test_an_hour_of_blanks_leaves_one_history() -> None:
+    rows = np.log(np.array([0.97, 0.02, 0.01], np.float32))
+
+    class Silence(Fixed):
+        def join(self, encoded: np.ndarray, predicted: str) -> np.ndarray:
+            return rows.copy()
+
+    searching = BeamSearch(Silence(), SearchConfig(4, prune_margin=3.0))
+    run(searching, 5000)
+    assert searching.n_best()[0].tokens == []
+    assert searching.remembered < 50
+
+
+def test_reset_begins_anew() -> None:
+    searching = BeamSearch(Tables(5, 1), SearchConfig(4), little_lm(5))
+    first = run(searching, 20)
+    assert first[0].tokens
+    searching.reset()
+    assert searching.n_best() == [Decoded([], [], [], 0.0)]
+    assert searching.remembered == 1
+    assert run(searching, 20) == first
+
+
+def test_frames_of_consecutive_tokens_count_from_the_reset() -> None:
+    searching = GreedySearch(Fixed([0.1, 0.9], [0.9, 0.1], [0.1, 0.9]), max_symbols=1)
+    for _ in range(2):
+        [found] = run(searching, 3)
+        assert found.frames == [0, 2]
+        assert all(a <= b for a, b in pairwise(found.frames))
+        searching.reset()
