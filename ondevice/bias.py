@@ -187,8 +187,8 @@ def read_bias_file(path: str | os.PathLike[str]) -> tuple[tuple[str, float], ...
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}; expected a file of phrases") from error
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}, line {line}: not UTF-8 text; expected one phrase per line") from error
+        where = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {where}: not UTF-8 text; expected one phrase per line") from error
     except ValueError as error:  # a zero byte in the name
         raise InputError(f"{os.fspath(path)!r}: {error}; expected a file of phrases") from error
     phrases = []
