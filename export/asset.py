@@ -12,17 +12,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jiwer
+import keras
 import numpy as np
 
 from export.convert import write_bytes
 from export.rnnt import convert, keras_steps, parity, signatures, tflite_steps
+from models.greedy import greedy_tokens
 from models.pieces import load_pieces, piece_list
 from models.recipe import Trained
 from ondevice.assets import load_manifest, sha256_of
+from ondevice.endpoint import EndpointConfig
 from ondevice.errors import FailureError, InputError
 from ondevice.features import LogMel, stack_frames
 from ondevice.litert import LiteRtModel, open_model
 from ondevice.manifest import FORMAT, LM_FILE, MANIFEST, MODEL_FILE
+from ondevice.normalize import english
+from ondevice.recognizer import TAIL_S, Recognizer, RecognizerConfig
+from ondevice.utterances import Utterance
 
 REPORT = "report.json"
 # Who computes these files rightly; tflite-runtime 2.14 rejects their FULLY_CONNECTED version.
@@ -51,10 +58,10 @@ class Card:
             raise InputError(f"{path}: {error}; expected a model card (JSON)") from error
 
 
-def real_steps(trained: Trained, samples: np.ndarray, text: str) -> tuple[np.ndarray, list[int]]:
-    """Normalised stacked features [S, F] and tokens of one utterance, for the parity run."""
+def _stacked(trained: Trained, samples: np.ndarray) -> np.ndarray:
+    """Normalised stacked features [S, F] of samples [n]."""
     features = (LogMel(trained.features)(samples) - trained.mean) / trained.std
-    return stack_frames(features.astype(np.float32), trained.features.stack), load_pieces(trained.pieces).encode(text)
+    return stack_frames(features.astype(np.float32), trained.features.stack)
 
 
 def prove(trained: Trained, files: Mapping[str, Path], samples: np.ndarray, text: str) -> dict[str, Any]:
@@ -62,7 +69,7 @@ def prove(trained: Trained, files: Mapping[str, Path], samples: np.ndarray, text
 
     Raises FailureError naming the worst tensor when a file is off by more than `TOLERANCE`.
     """
-    features, tokens = real_steps(trained, samples, text)
+    features, tokens = _stacked(trained, samples), load_pieces(trained.pieces).encode(text)
     reference = keras_steps(trained.rnnt, features, tokens)
     tables = {}
     for precision, path in files.items():
@@ -77,32 +84,66 @@ def prove(trained: Trained, files: Mapping[str, Path], samples: np.ndarray, text
     return {"utterance": text, "seconds": len(samples) / trained.features.rate_hz, "parity": tables}
 
 
+def word_errors(trained: Trained, assets: Mapping[str, Path], utterances: Sequence[Utterance]) -> dict[str, float]:
+    """Greedy WER of the Keras network, whole sequences in float, and of assets (by precision), streaming."""
+    texts = [english(utterance.text) for utterance in utterances]
+    samples = [utterance.samples(trained.features.rate_hz) for utterance in utterances]
+    heard = {"keras": keras_texts(trained, samples)}
+    greedy = RecognizerConfig(beam=1, endpoint=EndpointConfig(silence_s=0))
+    for precision, path in assets.items():
+        recognizer = Recognizer(load_manifest(path), greedy)
+        heard[precision] = [" ".join(result.text for result in recognizer.transcribe(x)) for x in samples]
+    return {name: float(jiwer.wer(texts, [english(text) for text in said])) for name, said in heard.items()}
+
+
+def keras_texts(trained: Trained, recordings: Sequence[np.ndarray], batch: int = 16) -> list[str]:
+    """What the network itself hears, greedily: the same features, tail and limits as on the device."""
+    config, pieces = trained.rnnt.config, load_pieces(trained.pieces)
+    tail = np.zeros(round(TAIL_S * trained.features.rate_hz), np.float32)
+    rows = [_stacked(trained, np.concatenate([samples, tail])) for samples in recordings]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    texts = [""] * len(rows)
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        frames = np.array([len(rows[i]) // config.reduction for i in chosen], np.int32)
+        padded = np.zeros((len(chosen), int(frames.max()) * config.reduction, config.features), np.float32)
+        for row, i in zip(padded, chosen, strict=True):
+            count = len(rows[i]) // config.reduction * config.reduction
+            row[:count] = rows[i][:count]
+        encoded = keras.ops.convert_to_numpy(trained.rnnt.encode(padded))
+        for i, tokens in zip(chosen, greedy_tokens(trained.rnnt, encoded, frames), strict=True):
+            texts[i] = pieces.decode(tokens)
+    return texts
+
+
 def build_asset(
     trained: Trained, target: Path, card: Card, precision: str, utterance: tuple[np.ndarray, str],
-    lm: Path | None = None,
+    lm: Path | None = None, labelled: Sequence[Utterance] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Write the asset `target` (replacing one that is there) and return its report.
 
-    utterance: samples [n] and their text, a real recording over which the file is compared with Keras.
+    utterance: samples [n] and their text, a real recording over which the files are compared with Keras;
+    labelled: recordings on which the word error rates of Keras, float and quantised files are compared.
     Raises FailureError when a file lacks weights or differs from Keras, InputError for an unknown precision.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
-        made = Path(folder, target.name)
-        made.mkdir()
-        float_file = Path(folder, "float32.tflite")
-        write_bytes(float_file, convert(trained.rnnt, "float32"))
-        write_bytes(made / MODEL_FILE, convert(trained.rnnt, precision))
-        if lm:
-            shutil.copyfile(lm, made / LM_FILE)
-        report = prove(trained, {"float32": float_file, precision: made / MODEL_FILE}, *utterance)
-        report["bytes"] = {"float32": float_file.stat().st_size, precision: (made / MODEL_FILE).stat().st_size}
-        write_json(made / REPORT, report)
-        write_json(made / MANIFEST, manifest_values(trained, made, card, precision))
-        open_model(load_manifest(made))  # the runtime's own checks
+        made = {name: Path(folder, name) for name in dict.fromkeys(("float32", precision))}
+        for name, directory in made.items():
+            directory.mkdir()
+            write_bytes(directory / MODEL_FILE, convert(trained.rnnt, name))
+            if lm:
+                shutil.copyfile(lm, directory / LM_FILE)
+            write_json(directory / MANIFEST, manifest_values(trained, directory, card, name))
+            open_model(load_manifest(directory))  # the runtime's own checks
+        report = prove(trained, {name: directory / MODEL_FILE for name, directory in made.items()}, *utterance)
+        report["bytes"] = {name: (directory / MODEL_FILE).stat().st_size for name, directory in made.items()}
+        if labelled:
+            report["utterances"], report["wer"] = len(labelled), word_errors(trained, made, labelled)
+        write_json(made[precision] / REPORT, report)
         if target.exists():
             target.rename(Path(folder, "replaced"))
-        made.rename(target)
+        made[precision].rename(target)
     return report
 
 

@@ -105,6 +105,8 @@ class Run:
     ) -> None:  # fmt: skip
         self.directory, self.trainer, self.config = directory, trainer, config
         self.maker, self.development, self.decode = maker, development, decode
+        # a run on another backend has log.jsonl, which says the same
+        self._board = Board(directory / "tensorboard") if keras.backend.backend() == "tensorflow" else None
         self.step = self.epoch = self.batch = 0
         self.stop = False  # set it, from a signal handler say, and `train` saves and returns after this step
         directory.mkdir(parents=True, exist_ok=True)
@@ -220,6 +222,25 @@ class Run:
         line = {"kind": kind, "step": self.step, "epoch": self.epoch, **values}
         with (self.directory / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.scalar(f"{kind}/{name}", value, self.step)
+
+
+class Board:
+    """TensorBoard event files, written through TensorFlow's summaries."""
+
+    def __init__(self, directory: Path) -> None:
+        import tensorflow as tf
+
+        self._summary = tf.summary
+        self._writer = tf.summary.create_file_writer(str(directory))
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """One point of one curve."""
+        with self._writer.as_default():
+            self._summary.scalar(name, value, step=step)
+        self._writer.flush()
 
 
 class Averaged:

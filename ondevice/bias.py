@@ -26,13 +26,13 @@ _CACHE_BYTES = 8 << 20
 
 
 class BiasState:
-    """Which phrases the text so far may be in the middle of. Compared by identity; kept by the search."""
+    """Which phrases the text so far may be in the middle of. Kept by the search."""
 
     __slots__ = ("_next", "_scores", "active")
 
     def __init__(self, active: tuple[int, ...]) -> None:
         self.active = active  # trie nodes, ascending
-        self._next: dict[int, BiasState] = {}
+        self._next: dict[int, tuple[int, ...]] = {}  # by token; nodes, as a state would keep all others in memory
         self._scores: Float32 | None = None
 
 
@@ -78,18 +78,16 @@ class PhraseBias:
 
     def advance(self, state: BiasState, token: int) -> BiasState:
         """The state after a token; tokens that write nothing leave it as it is."""
-        following = state._next.get(token)
-        if following is None:
-            following = self._state(self._walk(state.active, self._pieces.surface(token))[0])
-            state._next[token] = following
-        return following
+        active = state._next.get(token)
+        if active is None:
+            active = state._next[token] = self._walk(state.active, self._pieces.surface(token))[0]
+        return self._state(active)
 
     def scores(self, state: BiasState) -> Float32:
         """What each token adds to a hypothesis' score, float32 [V]; do not change the array."""
-        scores = state._scores
-        if scores is None:
-            scores = state._scores = self._all_scores(state.active)
-        return scores
+        if state._scores is None:
+            state._scores = self._all_scores(state.active)
+        return state._scores
 
     def final(self, state: BiasState) -> float:
         """What the end of the text adds: bonus held for phrases it does not complete is taken back."""
@@ -126,10 +124,7 @@ class PhraseBias:
         state = self._states.get(active)
         if state is None:
             if len(self._states) * 4 * len(self._pieces) > _CACHE_BYTES:
-                for old in list(self._states.values()):  # hypotheses keep the states they use, but not the others
-                    old._next.clear()
-                    old._scores = None
-                self._states.clear()
+                self._states.clear()  # hypotheses keep the states they use
             state = self._states[active] = BiasState(active)
         return state
 

@@ -14,7 +14,7 @@ from ondevice.errors import InputError
 
 _QUIET_OVER_FLOOR = 1.4  # natural log of power: 6 dB above the background counts as silence
 _SILENT_LEVEL = -12.0  # mean log-mel below which nobody speaks: only the microphone's own noise
-_FLOOR_RISE = 0.01  # how fast the background estimate follows a louder background, natural log per frame
+_FLOOR_RISE = 0.01  # how fast the background estimate follows a louder background, natural log per step
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class EndpointConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.silence_s <= 60:
             raise InputError(f"endpoint silence {self.silence_s} s; expected 0 (off) to 60")
+        for name in ("blank_factor", "nothing_s", "longest_s"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"endpoint {name} {getattr(self, name)}; expected a number above 0")
 
 
 class Endpointer:

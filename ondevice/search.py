@@ -269,7 +269,7 @@ class BeamSearch:
         return added
 
     def _skip(self, encoded: Any) -> bool:
-        """Whether the best hypothesis is so sure of a blank that all take it, at its probability, without being asked."""
+        """Whether the best hypothesis is so sure of a blank that all take one, as likely as its own, unasked."""
         blank = float(self._join(encoded, self._hypotheses[0].history)[self._model.blank])
         if math.exp(blank) <= self._config.blank_skip:
             return False

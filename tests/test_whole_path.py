@@ -69,6 +69,7 @@ def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_leaves_all_that_an_export_needs(run: Path) -> None:
     assert {p.name for p in run.iterdir()} >= {
         "checkpoint.npz", "config.json", "curves.png", "log.jsonl", "norm.json", "pieces.model", "rnnt.weights.h5",
+        "tensorboard",
     }  # fmt: skip
 
 
@@ -83,12 +84,15 @@ def test_export_gives_an_asset_that_the_runtime_loads(corpus: Path, run: Path, t
     card.write_text(
         json.dumps({"name": "tones", "description": "d", "licence": "CC0", "search": {"beam": 2, "lm_weight": 0.3}})
     )
-    options = ["--card", card, "--recording", corpus / "0.wav", "--text", SENTENCES[0], "--lm", lm]
+    recording = ["--recording", corpus / "0.wav", "--text", SENTENCES[0]]
+    options = ["--card", card, *recording, "--lm", lm, "--labelled", corpus]
     asset = tmp_path / "asset"
     done = ondevice("export", "rnnt", run, "--output", asset, *options)
     assert done.returncode == 0, done.stderr
     assert "dynamic-int8" in done.stdout
     report = json.loads((asset / "report.json").read_text())
+    assert report["wer"].keys() == {"keras", "float32", "dynamic-int8"}
+    assert report["wer"]["keras"] == report["wer"]["float32"]
     assert {row["tensor"] for row in report["parity"]["float32"]} >= {"encoded", "encoder_c0", "predicted", "logits"}
     assert load_manifest(asset).name == "tones"
     samples, _ = soundfile.read(corpus / "0.wav", dtype="float32")

@@ -20,6 +20,10 @@ def rnnt(
     text: Annotated[str, typer.Option(help="What is said in it.")],
     quantize: Annotated[str, typer.Option(help="float32, float16 or dynamic-int8.")] = "dynamic-int8",
     lm: Annotated[Path | None, typer.Option(help="Language model of `ondevice train lm` to ship with it.")] = None,
+    labelled: Annotated[
+        list[Path] | None, typer.Option(help="Manifest on which word error rates are compared. Repeatable.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Its split to use.")] = "dev",
 ) -> None:
     """Export the recogniser: model.tflite, manifest.json and report.json, proven equal to the trained network."""
     from ondevice.checkout import require_checkout
@@ -32,17 +36,21 @@ def rnnt(
     from export.convert import PRECISIONS
     from models.recipe import load_trained
     from ondevice.audio import read_audio
+    from ondevice.utterances import read_utterances
 
     if quantize not in PRECISIONS:
         raise InputError(f"--quantize {quantize}: expected one of {', '.join(PRECISIONS)}")
+    utterances = read_utterances(labelled, split) if labelled else []
     samples = read_audio(recording)
-    report = build_asset(load_trained(run), output, Card.load(card), quantize, (samples, text), lm)
+    report = build_asset(load_trained(run), output, Card.load(card), quantize, (samples, text), lm, utterances)
     for precision, rows in report["parity"].items():
         worst = max(rows, key=lambda row: row["relative_rms"])
         print(
             f"{precision:<13} {report['bytes'][precision] / 1e6:7.2f} MB  largest relative RMS error "
             f"{worst['relative_rms']:.2e} ({worst['signature']}.{worst['tensor']})"
         )
+    for name, wer in report.get("wer", {}).items():
+        print(f"{name:<13} greedy WER {wer:.4f} on {report['utterances']} utterances")
     print(f"{output}: written", file=sys.stderr)
 
 
