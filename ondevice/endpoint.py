@@ -23,7 +23,7 @@ class EndpointConfig:
 
     silence_s: float = 0.8  # after words: silence for so long ends the utterance
     blank_factor: float = 3.0  # after words: so many times as long without a word ends it in any noise
-    nothing_s: float = 5.0  # without any word for so long: begin anew
+    nothing_s: float = 5.0  # without any word for so long: begin anew, at the next pause if it is loud
     longest_s: float = 30.0  # from here on the next pause of a quarter of silence_s ends it, and twice this any moment
 
     def __post_init__(self) -> None:
@@ -62,10 +62,12 @@ class Endpointer:
         config, seconds = self._config, self._steps * self._step_s
         if config.silence_s == 0:
             return False
+        quiet_s = self._quiet_steps * self._step_s
         if last_token_step is None:
-            return seconds >= config.nothing_s
+            # not within a first word that is just being said
+            return seconds >= config.nothing_s and (quiet_s >= config.silence_s / 4 or seconds >= config.longest_s)
         blank_s = (self._steps - 1 - last_token_step) * self._step_s
-        silent_s = min(blank_s, self._quiet_steps * self._step_s)
+        silent_s = min(blank_s, quiet_s)
         if silent_s >= config.silence_s or blank_s >= config.silence_s * config.blank_factor:
             return True
         if seconds < config.longest_s:

@@ -41,6 +41,9 @@ _PROBE = base64.b64decode(
 )
 
 
+MAX_THREADS = 256  # the interpreter crashes with some ten thousand
+
+
 @dataclass(frozen=True)
 class Backend:
     """An interpreter that works on this machine."""
@@ -130,8 +133,8 @@ class LiteRtModel:
         Raises InputError when the file is not a TFLite model or an argument is wrong, FailureError when no
         interpreter on this machine may run it or the delegate does not load.
         """
-        if threads < 1:
-            raise InputError(f"threads must be at least 1, got {threads}")
+        if not 1 <= threads <= MAX_THREADS:
+            raise InputError(f"threads {threads}: expected 1 to {MAX_THREADS}")
         self.path = os.fspath(path)
         self.backend = choose_backend(interpreters, self.path)
         options: dict[str, Any] = {"num_threads": threads}

@@ -86,8 +86,9 @@ class RecognizerConfig:
             low, high = SEARCH_RANGES[name]
             if value is not None and not low <= value <= high:
                 raise InputError(f"{name} {value}: expected {low:g} to {high:g}")
-        if self.n_best < 1:
-            raise InputError(f"n_best {self.n_best}: expected at least 1")
+        for name, count in (("beam", self.beam or 1), ("n_best", self.n_best)):
+            if not isinstance(count, int) or count < 1:
+                raise InputError(f"{name} {count}: expected a whole number of at least 1")
 
 
 class Recognizer:
@@ -170,10 +171,12 @@ def _search_config(manifest: Manifest, config: RecognizerConfig) -> SearchConfig
     names = ("beam", "max_symbols", "lm_weight", "ilm_weight", "length_bonus", "prune_margin", "blank_skip")
     settings: dict[str, Any] = {n: manifest.search[n] for n in names if n in manifest.search}
     settings |= {n: v for n in ("beam", "lm_weight") if (v := getattr(config, n)) is not None}
-    if settings.get("beam") == 1 and config.lm_weight is None:
-        settings |= {"lm_weight": 0.0, "ilm_weight": 0.0, "length_bonus": 0.0}  # greedy, as the paper has it
-    if not manifest.lm_path:
-        settings["lm_weight"] = 0.0
+    greedy = settings.get("beam") == 1 and config.lm_weight is None  # as the paper has it
+    if config.lm_weight and not manifest.lm_path:
+        raise InputError(f"lm_weight {config.lm_weight}: the model {manifest.name} has no language model; expected 0")
+    if greedy or not manifest.lm_path or not settings.get("lm_weight"):
+        # what balances the language model makes no sense without it
+        settings |= {"lm_weight": 0.0, "ilm_weight": 0.0, "length_bonus": 0.0}
     return replace(SearchConfig(), **settings)
 
 
@@ -189,25 +192,29 @@ class Stream:
         self._endpointer = Endpointer(recognizer.config.endpoint, manifest.step_s)
         self._waiting: list[Float32] = []  # log-mel blocks behind an endpoint, oldest first
         self._search = recognizer.search()
-        self._first_step = self._step = 0  # of the utterance; of the stream
+        self._samples = 0  # accepted in all
+        self._now_s = 0.0  # how far the stream was heard
         self._begin()
 
     def _begin(self) -> None:
         self._state = self._recognizer.initial_state()
         self._search.reset()
         self._endpointer.reset()
-        self._first_step = self._step
+        self._start_s = self._now_s
+        self._steps = 0  # of the utterance
         self._endpoint = self._finished = False
 
     def accept(self, samples: npt.NDArray[Any]) -> None:
         """Take samples at `Recognizer.rate_hz`: int16, int32 or floats in -1..1, [n] or [n, channels].
 
         What lies behind an endpoint waits until `reset`. Raises InputError for other types or shapes, NaN or
-        infinities, and when the stream was finished and not reset.
+        infinities, and when the stream was finished without an endpoint and not reset.
         """
         if self._finished and not self._endpoint:
             raise InputError("the stream is finished; reset() it before accepting more audio")
-        self._waiting += self._log_mel.accept(to_mono_float(samples))
+        mono = to_mono_float(samples)
+        self._samples += len(mono)
+        self._waiting += self._log_mel.accept(mono)
         self._work()
 
     def _work(self) -> None:
@@ -226,7 +233,8 @@ class Stream:
         encoded, self._state = self._recognizer.encode(block, self._state)
         self._search.advance(encoded)
         self._endpointer.accept(block)
-        self._step += 1
+        self._steps += 1
+        self._now_s = self._start_s + self._steps * self._step_s
 
     def result(self) -> Result:
         """What was heard of the utterance so far; cheap enough to ask after every chunk."""
@@ -235,16 +243,14 @@ class Stream:
     def finish(self) -> Result:
         """The whole utterance: up to the endpoint if there is one, else up to the last sample accepted."""
         if not (self._finished or self._endpoint):
-            config = self._recognizer.manifest.features
-            heard_steps = self._step
-            tail = np.zeros(round(TAIL_S * config.rate_hz), np.float32)
+            tail = np.zeros(round(TAIL_S * self._recognizer.rate_hz), np.float32)
             for block in self._log_mel.accept(tail):
                 encoded, self._state = self._recognizer.encode(block, self._state)
                 self._search.advance(encoded)
             self._log_mel.reset()
-            self._step = heard_steps + 1  # the samples that filled no step
+            self._now_s = self._samples / self._recognizer.rate_hz
         self._finished = True
-        return self._result(self._search.n_best()[: self._recognizer.config.n_best])
+        return self._result(self._search.n_best())
 
     def reset(self) -> None:
         """Begin the next utterance, first with the audio that waits behind the endpoint."""
@@ -252,21 +258,23 @@ class Stream:
         self._work()
 
     def _result(self, readings: list[Decoded]) -> Result:
-        pieces, best = self._recognizer.pieces, readings[0]
-        words = self._words(best)
+        pieces, words = self._recognizer.pieces, self._words(readings[0])
+        scores: dict[str, float] = {}  # two sequences of pieces may spell one text
+        for reading in readings:
+            scores.setdefault(pieces.text(reading.tokens), reading.score)
         return Result(
             text=" ".join(word.text for word in words),
             words=words,
             confidence=float(np.mean([word.confidence for word in words])) if words else 0.0,
-            n_best=tuple(Alternative(pieces.text(r.tokens), r.score) for r in readings),
-            start_s=round(self._first_step * self._step_s, 3),
-            end_s=round(self._step * self._step_s, 3),
+            n_best=tuple(Alternative(text, score) for text, score in scores.items())[: self._recognizer.config.n_best],
+            start_s=round(self._start_s, 3),
+            end_s=round(self._now_s, 3),
             endpoint=self._endpoint,
         )
 
     def _words(self, decoded: Decoded) -> tuple[Word, ...]:
         """Words with times: a token is heard at the end of its frame, less the model's usual delay."""
-        begin_s, end_s = self._first_step * self._step_s, self._step * self._step_s
+        begin_s, end_s = self._start_s, self._now_s
         words: list[Word] = []
         for span in self._recognizer.pieces.words(decoded.tokens):
             frames = decoded.frames[span.start : span.end]

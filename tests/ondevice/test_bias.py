@@ -182,6 +182,26 @@ def test_the_bonus_is_handed_out_on_the_way_and_taken_back_when_the_phrase_break
     assert favoured.final(favoured.advance(state, wrong)) == 0.0
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_letters_shared_by_phrases_hold_the_most_any_of_them_promises(turned: bool) -> None:
+    phrases = [("stone", 5.0), ("stop", 0.1), ("stones", 1.0)]
+    favoured = PhraseBias(phrases[::-1] if turned else phrases, MANY_LETTERS)
+    state = favoured.initial_state()
+    for token in MANY_LETTERS.spell("▁sto") or []:
+        state = favoured.advance(state, token)
+    assert favoured.final(state) == pytest.approx(-5.0 * 6 * 3 / 5)  # three of five letters
+
+
+def test_going_on_after_a_favoured_word_costs_nothing_even_in_a_phrase_of_less_weight() -> None:
+    favoured = PhraseBias([("cat", 10.0), ("cat food", 0.1)], MANY_LETTERS)
+    state, gains = favoured.initial_state(), []
+    for token in MANY_LETTERS.spell("▁cat▁food▁") or []:
+        gains.append(float(favoured.scores(state)[token]))
+        state = favoured.advance(state, token)
+    assert sum(gains[:4]) == pytest.approx(10.0 * 4)
+    assert gains[4:] == pytest.approx([0.0] * 6)
+
+
 def test_phrases_overlap() -> None:
     phrases = [("new york", 1.0), ("york city", 1.0), ("york", 0.5)]
     favoured = PhraseBias(phrases, MANY_LETTERS)

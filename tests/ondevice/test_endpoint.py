@@ -59,6 +59,11 @@ def test_silence_is_known_in_any_room(room: float) -> None:
     assert speech(room=room).hear(room, 0.9).ended_s is not None
 
 
+def test_noise_that_only_a_microphone_makes_is_silence_though_it_began_digital() -> None:
+    assert speech(room=DIGITAL_SILENCE).hear(-12.02, 0.9).ended_s is not None
+    assert speech(room=DIGITAL_SILENCE).hear(-11.0, 0.9).ended_s is None
+
+
 def test_a_short_pause_does_not_end_it() -> None:
     listener = speech()
     for _ in range(5):
@@ -163,9 +168,16 @@ def test_more_patience_never_ends_it_sooner(heard: list[tuple[float, bool]], sil
     assert ends[0] <= ends[1]
 
 
+def test_a_first_word_that_is_just_being_said_is_not_cut() -> None:
+    listener = Listener(EndpointConfig(silence_s=0.8, nothing_s=2.0))
+    listener.hear(-13.0, 1.9)  # silence, then somebody speaks and no word is recognised yet
+    assert listener.hear(0.0, 0.5).ended_s is None
+    assert listener.hear(-13.0, 0.5).ended_s == pytest.approx(1.9 + 0.5 + 0.2, abs=2 * STEP_S)
+
+
 @given(st.lists(st.floats(-14, 5), min_size=60, max_size=60), st.integers(0, 9))
 def test_no_noise_keeps_an_utterance_open_for_ever(levels: list[float], words: int) -> None:
-    listener = Listener(EndpointConfig(silence_s=0.5, nothing_s=3.0))
+    listener = Listener(EndpointConfig(silence_s=0.5, nothing_s=2.0, longest_s=3.0))
     for number, level in enumerate(levels):
         listener.hear(level, STEP_S, words=number < words)
     assert listener.ended_s is not None

@@ -129,7 +129,7 @@ def test_signatures_must_be_the_manifests(toy_asset: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # LiteRT's half-made delegate
 def test_bad_threads_and_delegate(toy_asset: Path) -> None:
-    with pytest.raises(InputError, match="threads must be at least 1, got 0"):
+    with pytest.raises(InputError, match="threads 0: expected 1 to 256"):
         LiteRtModel(toy_asset / "model.tflite", threads=0)
     with pytest.raises(FailureError, match=r"delegate libnone\.so: cannot be loaded"):
         LiteRtModel(toy_asset / "model.tflite", delegate="libnone.so")
