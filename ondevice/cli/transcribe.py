@@ -180,7 +180,7 @@ def _progress(files: Sequence[str]) -> Iterator[tuple[Callable[[float], None] | 
 
     bar = Progress(
         BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
-        console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False,
+        console=Console(stderr=True), transient=True,
     )  # fmt: skip
     task, began, seconds = bar.add_task("", total=_total_s(files)), time.monotonic(), 0.0
 
