@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ondevice.containers import check_channels, check_rate
 from ondevice.decode import Opened, library, open_file, open_path, open_stdin, open_stream
-from ondevice.errors import InputError
+from ondevice.errors import FailureError, InputError, OndeviceError
 
 Samples = npt.NDArray[np.float32]  # [n], mono, -1..1
 
@@ -184,7 +184,7 @@ def _open(source: str | Path | BinaryIO, raw_rate_hz: int) -> Opened:
 
 def _blocks_of(opened: Opened, rate_hz: int, block_samples: int) -> Iterator[Samples]:
     resampler, blocks, heard = StreamingResampler(opened.rate_hz, rate_hz), _Blocks(block_samples), 0
-    fault: InputError | None = None
+    fault: OndeviceError | None = None
     with opened:
         try:
             for frames in opened.blocks:  # [n, channels]
@@ -193,6 +193,8 @@ def _blocks_of(opened: Opened, rate_hz: int, block_samples: int) -> Iterator[Sam
                 yield from blocks.split(resampler.accept(mono))
         except InputError as error:
             fault = error  # what was heard before it is given out first
+        except OSError as error:  # a failing disk, a network that went away
+            fault = FailureError(f"{opened.name} cannot be read further ({error.strerror or error})")
     yield from blocks.split(resampler.finish())
     if len(rest := blocks.rest()):
         yield rest

@@ -3,11 +3,14 @@
 import resource
 import sys
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
+
+KEPT_TIMES = 1 << 16  # about an hour of chunks
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Summary:
     chunk_p90_ms: float | None
     chunk_p99_ms: float | None
     chunk_max_ms: float | None
-    first_word_s: float | None  # from the first sample to the first word shown, on the audio's clock
+    first_word_s: float | None  # audio heard before the first word was shown
     final_latency_ms: float | None  # from an utterance's end to its final text, mean
     dropped_samples: int
     overflows: int  # times that audio was lost
@@ -56,8 +59,13 @@ class Meter:
     """Collects what `Summary` reports."""
 
     rate_hz: int
-    _chunks: list[tuple[int, float]] = field(default_factory=list)  # samples, seconds
-    _finals: list[float] = field(default_factory=list)
+    _samples: int = 0
+    _compute_s: float = 0.0
+    _longest: tuple[int, float] = (0, 0.0)  # most samples in a chunk, most seconds for one
+    _times: "array[float]" = field(default_factory=lambda: array("d"))  # of every `_stride`th chunk
+    _stride: int = 1
+    _chunks: int = 0
+    _finals: tuple[int, float] = (0, 0.0)  # utterances, seconds for all of them
     _first_word_s: float | None = None
 
     @contextmanager
@@ -65,39 +73,44 @@ class Meter:
         """Time the work on one chunk of so many samples."""
         began = time.perf_counter()
         yield
-        self._chunks.append((samples, time.perf_counter() - began))
+        seconds = time.perf_counter() - began
+        self._samples += samples
+        self._compute_s += seconds
+        self._longest = max(self._longest[0], samples), max(self._longest[1], seconds)
+        if self._chunks % self._stride == 0:
+            self._times.append(seconds)
+            if len(self._times) == KEPT_TIMES:  # an endless stream must not fill the memory
+                self._times = self._times[::2]
+                self._stride *= 2
+        self._chunks += 1
 
     @contextmanager
     def final(self) -> Iterator[None]:
         """Time the work between an utterance's end and its final text."""
         began = time.perf_counter()
         yield
-        self._finals.append(time.perf_counter() - began)
+        self._finals = self._finals[0] + 1, self._finals[1] + time.perf_counter() - began
 
     def word(self) -> None:
         """A word was shown."""
-        if self._first_word_s is None and self._chunks:
-            samples = sum(count for count, _ in self._chunks)
-            self._first_word_s = samples / self.rate_hz + self._chunks[-1][1]
+        if self._first_word_s is None:
+            self._first_word_s = self._samples / self.rate_hz
 
     def summary(self, dropped_samples: int = 0, overflows: int = 0) -> Summary:
         """Everything so far."""
-        audio_s = sum(count for count, _ in self._chunks) / self.rate_hz
-        times = np.array([seconds for _, seconds in self._chunks])
-        compute_s = float(times.sum() + sum(self._finals))
-        p50, p90, p99, most = (1000 * np.quantile(times, (0.5, 0.9, 0.99, 1.0))) if len(times) else [None] * 4
-        lengths = [count for count, _ in self._chunks]
+        audio_s, compute_s = self._samples / self.rate_hz, self._compute_s + self._finals[1]
+        p50, p90, p99 = (1000 * float(np.quantile(self._times, q)) if self._times else None for q in (0.5, 0.9, 0.99))
         return Summary(
             audio_s=audio_s,
             compute_s=compute_s,
             real_time_factor=compute_s / audio_s if audio_s else None,
-            chunk_ms=float(np.median(lengths)) * 1000 / self.rate_hz if lengths else None,
+            chunk_ms=1000 * self._longest[0] / self.rate_hz if self._chunks else None,
             chunk_p50_ms=p50,
             chunk_p90_ms=p90,
             chunk_p99_ms=p99,
-            chunk_max_ms=most,
+            chunk_max_ms=1000 * self._longest[1] if self._chunks else None,
             first_word_s=self._first_word_s,
-            final_latency_ms=1000 * float(np.mean(self._finals)) if self._finals else None,
+            final_latency_ms=1000 * self._finals[1] / self._finals[0] if self._finals[0] else None,
             dropped_samples=dropped_samples,
             overflows=overflows,
             peak_memory_mb=peak_memory_mb(),

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 def listen(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[INPUT]", help="Sound file, or - for WAV or raw s16le on stdin. [default: microphone]"),
+        typer.Argument(metavar="[INPUT]", help="Sound file, or - for WAV or raw s16le on stdin. (default: microphone)"),
     ] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="Name or directory of a model.")] = "rnnt",
     device: Annotated[str | None, typer.Option(help="Microphone: number or part of its name.")] = None,
     list_devices: Annotated[bool, typer.Option("--list-devices", help="List microphones and stop.")] = False,
-    beam: Annotated[int | None, typer.Option(help="Hypotheses kept; 1 is greedy. [default: the model's]")] = None,
+    beam: Annotated[int | None, typer.Option(help="Hypotheses kept; 1 is greedy. (default: the model's)")] = None,
     lm_weight: Annotated[
-        float | None, typer.Option(help="Weight of the language model. [default: the model's]")
+        float | None, typer.Option(help="Weight of the language model. (default: the model's)")
     ] = None,
     bias: Annotated[
         Path | None, typer.Option(help="File of phrases to favour: one a line, perhaps a tab and a weight.")
@@ -33,7 +33,7 @@ def listen(
     n_best: Annotated[int, typer.Option(min=1, help="Readings of each utterance in json.")] = 1,
     format_: Annotated[str, typer.Option("--format", "-f", help="text, json (an object a line), srt or vtt.")] = "text",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File for the utterances. [default: stdout]")
+        Path | None, typer.Option("--output", "-o", help="File for the utterances. (default: stdout)")
     ] = None,
     rate: Annotated[int, typer.Option(help="Sample rate of raw audio on stdin, Hz.")] = 16_000,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
