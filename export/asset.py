@@ -31,7 +31,7 @@ from ondevice.normalize import english
 from ondevice.recognizer import TAIL_S, Recognizer, RecognizerConfig
 from ondevice.utterances import Utterance
 
-REPORT = "report.json"
+REPORT, CURVES = "report.json", "curves.png"
 # Who computes these files rightly; tflite-runtime 2.14 rejects their FULLY_CONNECTED version.
 INTERPRETERS = ("ai_edge_litert>=1.0", "tensorflow>=2.18")
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "dynamic-int8": 0.15}  # relative RMS of every output and state
@@ -118,12 +118,13 @@ def keras_texts(trained: Trained, recordings: Sequence[np.ndarray], batch: int =
 
 def build_asset(
     trained: Trained, target: Path, card: Card, precision: str, utterance: tuple[np.ndarray, str],
-    lm: Path | None = None, labelled: Sequence[Utterance] = (),
+    lm: Path | None = None, labelled: Sequence[Utterance] = (), curves: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the asset `target` (replacing one that is there) and return its report.
 
     utterance: samples [n] and their text, a real recording over which the files are compared with Keras;
-    labelled: recordings on which the word error rates of Keras, float and quantised files are compared.
+    labelled: recordings on which the word error rates of Keras, float and quantised files are compared;
+    curves: a picture of the training that goes along.
     Raises FailureError when a file lacks weights or differs from Keras, InputError for an unknown precision.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +142,8 @@ def build_asset(
         if labelled:
             report["utterances"], report["wer"] = len(labelled), word_errors(trained, made, labelled)
         write_json(made[precision] / REPORT, report)
+        if curves:
+            shutil.copyfile(curves, made[precision] / CURVES)
         if target.exists():
             target.rename(Path(folder, "replaced"))
         made[precision].rename(target)

@@ -42,7 +42,11 @@ def rnnt(
         raise InputError(f"--quantize {quantize}: expected one of {', '.join(PRECISIONS)}")
     utterances = read_utterances(labelled, split) if labelled else []
     samples = read_audio(recording)
-    report = build_asset(load_trained(run), output, Card.load(card), quantize, (samples, text), lm, utterances)
+    curves = run / "curves.png"
+    report = build_asset(
+        load_trained(run), output, Card.load(card), quantize, (samples, text), lm, utterances,
+        curves if curves.exists() else None,
+    )  # fmt: skip
     for precision, rows in report["parity"].items():
         worst = max(rows, key=lambda row: row["relative_rms"])
         print(

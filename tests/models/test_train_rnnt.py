@@ -91,9 +91,9 @@ def test_a_killed_run_goes_on_exactly(tmp_path: Path) -> None:
         assert part.restore()
         part.train(Quiet(), stop_after_s=0.3)
     for ours, theirs in zip(whole._all_variables(), part._all_variables(), strict=True):
-        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), atol=1e-6, err_msg=ours.path)
+        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), atol=1e-5, err_msg=ours.path)
     for ours, theirs in zip(whole.average, part.average, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_towers_change_nothing_but_the_speed(tmp_path: Path) -> None:
