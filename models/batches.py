@@ -31,6 +31,7 @@ class AugmentConfig:
     noise_snr_db: tuple[float, float] = (5.0, 30.0)
     edges_s: float = 0.5  # longest quiet added before and after
     join: float = 0.3  # probability that a short utterance is joined with others of its corpus
+    token_dropout: float = 0.0  # labels hidden from the predictor, which learns the few texts by heart otherwise
     ramp_epochs: int = 3  # the changes grow from nothing over so many epochs: a net learns clean speech first
 
     def at(self, epoch: int) -> "AugmentConfig":
@@ -205,7 +206,10 @@ class BatchMaker:
         return kept + [item for queue in waiting.values() for item in queue]
 
     def batch(self, items: Sequence[Item], rng: np.random.Generator, epoch: int = 10**6) -> Batch:
-        """Arrays of one batch: features [B, S, 240], frames [B], targets [B, U], labels [B], phones [B, P], ..."""
+        """Arrays of one batch: features [B, S, 240], frames [B], targets [B, U], labels [B], phones [B, P], ...
+
+        `history` [B, U] is what the predictor sees of the targets: 0 where a label is hidden from it.
+        """
         config = self.config.at(epoch) if self.config else None
         floor = float(np.log(self.stores[0].config.floor))
         stack = self.stores[0].config.stack
@@ -223,11 +227,15 @@ class BatchMaker:
             rows.append(stack_frames(features, stack))
         targets = [self.encode(text) for text in texts]
         phones = [self.phones(text) for text in texts]
+        histories = [np.array(t, np.int32) for t in targets]
+        if config and config.token_dropout:
+            histories = [h * (rng.random(len(h)) >= config.token_dropout) for h in histories]
         rate = self.round_frames // stack * 2 // 2
         return {
             "features": _pad(rows, rate),
             "frames": np.array([len(r) for r in rows], np.int32),
             "targets": _pad([np.array(t, np.int32) for t in targets], self.round_labels, least=8),
+            "history": _pad([h.astype(np.int32) for h in histories], self.round_labels, least=8),
             "labels": np.array([len(t) for t in targets], np.int32),
             "phones": _pad([np.array(p, np.int32) for p in phones], self.round_labels, least=8),
             "phone_labels": np.array([len(p) for p in phones], np.int32),

@@ -79,7 +79,7 @@ class RnntTrainer(keras.Model):
             "encoded": rnnt.encoder_to_joiner(layers[-1]),
             "spelled": ops.argmax(spelled, axis=-1),
         }
-        predicted = rnnt.predict_tokens(targets, training=training)
+        predicted = rnnt.predict_tokens(batch["history"], training=training)
         acoustic, language = self.acoustic(layers[-1]), self.language(predicted)
         if config.transducer or not training:
             loss, simple = pruned_transducer_loss(

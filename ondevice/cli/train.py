@@ -70,6 +70,7 @@ def rnnt(
     batch_seconds: Annotated[float, typer.Option(min=1, help="Seconds of audio in a batch, padding included.")] = 160.0,
     towers: Annotated[int, typer.Option(min=1, help="Parts of a batch computed side by side, one per core.")] = 2,
     precision: Annotated[str, typer.Option(help="float32 or mixed_bfloat16.")] = "float32",
+    token_dropout: Annotated[float, typer.Option(min=0, max=0.9, help="Labels hidden from the predictor.")] = 0.0,
     evaluate_steps: Annotated[int, typer.Option(min=1, help="Steps between measurements on the dev split.")] = 500,
     cache: Annotated[Path, typer.Option(help="Folder for cached features.")] = Path("cache"),
     jobs: Annotated[int, typer.Option(min=1, help="Processes that compute features.")] = 2,
@@ -89,6 +90,7 @@ def rnnt(
 
     start_backend(towers)
     from models import recipe
+    from models.batches import AugmentConfig
     from models.rnnt_training import LossConfig
     from models.train_rnnt import TrainConfig
 
@@ -101,6 +103,7 @@ def rnnt(
         TrainConfig(preset, steps, rate, cooldown_steps=cooldown, evaluate_steps=evaluate_steps, seed=seed),
         LossConfig(towers=towers),
         precision=precision,
+        augment=AugmentConfig(token_dropout=token_dropout),
         say=_say,
     )  # fmt: skip
     from models.progress import Progress

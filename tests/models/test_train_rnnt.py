@@ -73,6 +73,23 @@ class Quiet:
         pass
 
 
+def test_labels_are_hidden_from_the_predictor_only() -> None:
+    store = ToneStore(40)
+    common = {"encode": encode, "phones": encode, "mean": np.full(BANDS, -8.0), "std": np.full(BANDS, 4.0)}
+    maker = BatchMaker([store], [1.0], batch_frames=9000, config=AugmentConfig(token_dropout=0.4, join=0.0), **common)
+    batches = [batch for epoch in range(5) for batch in maker.epoch(epoch)]
+    hidden = total = 0
+    for batch in batches:
+        kept = batch["history"] != 0
+        np.testing.assert_array_equal(batch["history"][kept], batch["targets"][kept])
+        hidden += int(((batch["targets"] != 0) & ~kept).sum())
+        total += int((batch["targets"] != 0).sum())
+    assert 0.3 < hidden / total < 0.5
+    plain = BatchMaker([store], [1.0], config=None, **common)
+    batch = plain.batch(plain.plan(0)[0], np.random.default_rng(0))
+    np.testing.assert_array_equal(batch["history"], batch["targets"])
+
+
 def test_overfitting_reaches_zero_errors(tmp_path: Path) -> None:
     run = make_run(tmp_path, steps=250, config=None)
     run.train(Quiet())
