@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ondevice.errors import InputError
 from ondevice.lm import NgramLm, Table
+from ondevice.search import LanguageModel
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -65,15 +66,16 @@ def estimate(
     return NgramLm(unigrams, tables, bos)
 
 
-def perplexity(lm: NgramLm, sequences: Iterable[Sequence[int]]) -> float:
-    """exp of the mean negative log probability per token, each sequence from the beginning of a sentence."""
+def perplexity(lm: LanguageModel, sequences: Iterable[Sequence[int]]) -> float:
+    """exp of the mean negative log probability per token, each sequence from the beginning of a sentence to its end."""
     total, count = 0.0, 0
     for sequence in sequences:
         state = lm.initial_state()
         for token in sequence:
-            state, logprob = lm.score(state, int(token))
-            total -= logprob
+            total -= float(lm.scores(state)[token])
+            state = lm.advance(state, int(token))
             count += 1
+        total -= lm.final(state)
     if count == 0:
         raise InputError("perplexity: expected at least one token")
     return float(np.exp(total / count))

@@ -76,7 +76,7 @@ def load_sources(books: Path, everyday: Path | None, lexicon: Path | None, held_
     book = tuple((spoken_form(text, norm), norm) for text, norm in book_sentences(books) if usable(norm))
     if not book:
         raise InputError(f"{books}: no usable sentence of {SENTENCE_WORDS[0]} to {SENTENCE_WORDS[1]} words")
-    daily = _everyday_sentences(everyday) if everyday else book
+    daily = everyday_sentences(everyday) if everyday else book
     words = sorted(word for word in known if word.isalpha() and 3 <= len(word) <= 9) or ["hello", "device"]
     return Sources(book, tuple(pair for pair in dict.fromkeys(daily) if usable(pair[1])) or book, tuple(words))
 
@@ -90,7 +90,8 @@ def _lexicon_words(path: Path) -> Iterator[str]:
         raise InputError(f"{path}: cannot be read as a pronunciation lexicon ({error})") from error
 
 
-def _everyday_sentences(path: Path) -> Iterator[tuple[str, str]]:
+def everyday_sentences(path: Path) -> Iterator[tuple[str, str]]:
+    """(spoken, norm) of the train rows of a TSV with columns `split` and `en`; InputError when it is none."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8", newline="") as file:

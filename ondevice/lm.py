@@ -7,8 +7,7 @@ the scores of all tokens after a context come from one slice per order. Contexts
 Legend: `V` tokens, `C` contexts of one length, `N` n-grams of one length.
 """
 
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,35 +112,38 @@ class NgramLm:
         # Pruning may keep a context and drop its suffix, so the longest known one decides.
         return LmState(tokens[len(tokens) - known :], tuple(rows[:known]))
 
-    def save(self, path: Path) -> None:
-        """Write a compressed .npz with float16 log probabilities."""
+    def final(self, state: LmState) -> float:
+        """What the end of the text adds: nothing, ends are not modelled."""
+        return 0.0
+
+    def arrays(self) -> dict[str, Any]:
+        """The model as named arrays, log probabilities in float16; `from_arrays` reads them."""
         arrays: dict[str, Any] = {"unigrams": self.unigrams.astype(np.float32), "bos": np.int64(self.bos)}
         arrays["order"] = np.int64(self.order)
         for length, table in enumerate(self.tables, start=1):
             for field in _FIELDS:
                 array = getattr(table, field)
                 arrays[f"{field}{length}"] = array.astype(np.float16) if array.dtype.kind == "f" else array
-        with path.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        return arrays
 
     @classmethod
-    def load(cls, path: Path) -> "NgramLm":
-        """Read what `save` wrote; InputError names the file when it is anything else."""
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                order = int(data["order"])
-                if not 1 <= order <= 64:
-                    raise ValueError(f"order {order}")
-                tables = [Table(*(data[f"{field}{k}"] for field in _FIELDS)) for k in range(1, order)]
-                lm = cls(data["unigrams"], tables, int(data["bos"]))
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}; expected an n-gram model (.npz)") from error
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: {error}; expected an n-gram model (.npz)") from error
-        lm._check(path)
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> "NgramLm":
+        """The model of `arrays`; ValueError, KeyError or TypeError when they are anything else."""
+        order = int(arrays["order"])
+        if not 1 <= order <= 64:
+            raise ValueError(f"order {order}")
+        tables = [Table(*(arrays[f"{field}{k}"] for field in _FIELDS)) for k in range(1, order)]
+        lm = cls(arrays["unigrams"], tables, int(arrays["bos"]))
+        if not lm._fits():
+            raise ValueError("the tables do not fit together")
         return lm
 
-    def _check(self, path: Path) -> None:
+    def save(self, path: Path) -> None:
+        """Write `arrays` as a compressed .npz."""
+        with path.open("wb") as file:
+            np.savez_compressed(file, **self.arrays())
+
+    def _fits(self) -> bool:
         good = self.unigrams.dtype == np.float32 and self.unigrams.ndim == 1 and 0 <= self.bos < self.symbols
         for t in self.tables:
             count = len(t.contexts)
@@ -155,5 +157,4 @@ class NgramLm:
                 and bool((t.starts[1:] > t.starts[:-1]).all() and (t.contexts[1:] > t.contexts[:-1]).all())
                 and (not len(t.tokens) or int(t.tokens.max()) < self.symbols)
             )
-        if not good:
-            raise InputError(f"{path}: the tables do not fit together; expected an n-gram model (.npz)")
+        return good

@@ -31,11 +31,11 @@ from ondevice.endpoint import EndpointConfig, Endpointer
 from ondevice.errors import InputError
 from ondevice.features import StreamingLogMel, stack_frames
 from ondevice.litert import LiteRtModel, open_model
-from ondevice.lm import NgramLm
 from ondevice.manifest import SEARCH_RANGES, Manifest
 from ondevice.results import Alternative, Result, Word
-from ondevice.search import BeamSearch, Decoded, GreedySearch, SearchConfig, write_out
+from ondevice.search import BeamSearch, Decoded, GreedySearch, LanguageModel, SearchConfig, write_out
 from ondevice.tokens import Pieces
+from ondevice.wordlm import load_lm
 
 Float32 = npt.NDArray[np.float32]
 
@@ -124,15 +124,10 @@ class Recognizer:
         """Bias phrases that the model's pieces cannot write; they have no effect."""
         return self._bias.unspelled if self._bias else ()
 
-    def language_model(self) -> NgramLm | None:
+    def language_model(self) -> LanguageModel | None:
         """The model's own n-gram language model, read anew; None when it has none."""
         path = self.manifest.lm_path
-        if path is None:
-            return None
-        lm = NgramLm.load(path)
-        if lm.symbols != len(self.pieces):
-            raise InputError(f"{path}: a language model of {lm.symbols} symbols, but {len(self.pieces)} are expected")
-        return lm
+        return load_lm(path, self.pieces) if path else None
 
     def stream(self) -> Stream:
         """A new stream of audio, independent of all others."""

@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from ondevice.bias import BiasState, PhraseBias
 from ondevice.errors import InputError
-from ondevice.lm import LmState, NgramLm
 
 Float32 = npt.NDArray[np.float32]
 
@@ -38,6 +37,22 @@ class Transducer(Protocol):
 
     def join(self, encoded: Any, predicted: Any) -> Float32:
         """Natural log probabilities [V] of one frame after one history; the caller owns the array."""
+
+
+class LanguageModel(Protocol):
+    """What scores the next token by the ones before; states are values that the search keeps."""
+
+    def initial_state(self) -> Any:
+        """The state at the beginning of a sentence."""
+
+    def advance(self, state: Any, token: int) -> Any:
+        """The state after one more token."""
+
+    def scores(self, state: Any) -> Float32:
+        """Natural log probability of every token [V]; the caller owns the array."""
+
+    def final(self, state: Any) -> float:
+        """What the end of the text adds, natural log."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +106,7 @@ class History:
         self.used = 0  # last frame that needed it
         self.predicted: Any = None
         self.state: Any = None
-        self.lm_state: LmState | None = None
+        self.lm_state: Any = None
         self.bias_state: BiasState | None = None
         self.fusion: Float32 | float | None = None  # added to the log probabilities of its next tokens
 
@@ -159,7 +174,7 @@ class BeamSearch:
         self,
         model: Transducer,
         config: SearchConfig,
-        lm: NgramLm | None = None,
+        lm: LanguageModel | None = None,
         bias: PhraseBias | None = None,
     ) -> None:
         self._model = model
@@ -218,7 +233,7 @@ class BeamSearch:
 
     def n_best(self) -> list[Decoded]:
         """The hypotheses written out, best first; scores as if the utterance ended here."""
-        found = [write_out(h, self._final_bias(h)) for h in self._hypotheses]
+        found = [write_out(h, self._final(h)) for h in self._hypotheses]
         return sorted(found, key=lambda d: -d.score)
 
     @property
@@ -255,7 +270,7 @@ class BeamSearch:
         if history.fusion is not None:
             return history.fusion
         added: Float32 | float = self._config.length_bonus
-        if self._lm is not None and history.lm_state is not None:
+        if self._lm is not None:
             added = added + np.float32(self._config.lm_weight) * self._lm.scores(history.lm_state)
         if self._bias is not None and history.bias_state is not None:
             added = added + self._bias.scores(history.bias_state)
@@ -304,7 +319,7 @@ class BeamSearch:
         child = history.children.get(token)
         if child is None:
             child = history.children[token] = History(token, history)
-            child.lm_state = self._lm.advance(history.lm_state, token) if self._lm and history.lm_state else None
+            child.lm_state = self._lm.advance(history.lm_state, token) if self._lm else None
             if self._bias and history.bias_state:
                 child.bias_state = self._bias.advance(history.bias_state, token)
             self._remembered.append(child)
@@ -323,9 +338,14 @@ class BeamSearch:
             other.trail = hypothesis.trail
         other.score = float(np.logaddexp(other.score, score))
 
-    def _final_bias(self, hypothesis: Hypothesis) -> float:
-        state = hypothesis.history.bias_state
-        return self._bias.final(state) if self._bias is not None and state is not None else 0.0
+    def _final(self, hypothesis: Hypothesis) -> float:
+        """What language model and phrase bias add if the text ends here."""
+        history, added = hypothesis.history, 0.0
+        if self._lm is not None:
+            added += self._config.lm_weight * self._lm.final(history.lm_state)
+        if self._bias is not None and history.bias_state is not None:
+            added += self._bias.final(history.bias_state)
+        return added
 
     def _sweep(self) -> None:
         """Forget what histories hold that no hypothesis came by for a while, and those that lead nowhere."""

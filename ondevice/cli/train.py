@@ -1,11 +1,12 @@
 """`ondevice train`: the recipes of `models/`, from a checkout."""
 
+import enum
 import logging
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,6 +34,13 @@ Paths = Annotated[
 HeldOut = Annotated[
     list[Path], typer.Option(help="Manifest whose dev and test sentences must not be used. Repeatable.")
 ]
+
+
+class Unit(enum.StrEnum):
+    """What a language model counts."""
+
+    WORDS = "words"
+    PIECES = "pieces"
 
 
 def _say(line: str) -> None:
@@ -166,34 +174,49 @@ def lm(
     pieces: Annotated[Path, typer.Option(help="SentencePiece model of the recogniser: pieces.model of its run.")],
     text: Annotated[list[Path], typer.Option(help="Normalised sentences, one a line. Repeatable.")],
     output: Annotated[Path, typer.Option(help="File to write (.npz).")],
+    everyday: Annotated[Path | None, typer.Option(help="TSV with columns split and en: everyday sentences.")] = None,
     transcripts: Annotated[
         list[Path] | None, typer.Option(help="Manifest whose train transcripts are added. Repeatable.")
     ] = None,
     weight: Annotated[int, typer.Option(min=1, help="How many times the transcripts count.")] = 3,
-    order: Annotated[int, typer.Option(min=1, max=8, help="Length of the longest n-grams, in pieces.")] = 6,
-    min_gain: Annotated[float, typer.Option(min=0, help="Leave out n-grams that gain less: makes it small.")] = 4.0,
-) -> None:
-    """Estimate the n-gram language model that the recogniser's beam search fuses (Kneser-Ney, over word pieces)."""
+    unit: Annotated[Unit, typer.Option(help="What it counts; it scores pieces either way.")] = Unit.WORDS,
+    order: Annotated[int, typer.Option(min=1, max=8, help="Length of the longest n-grams.")] = 3,
+    min_gain: Annotated[float, typer.Option(min=0, help="Leave out n-grams that gain less: makes it small.")] = 0.0,
+) -> None:  # fmt: skip
+    """Estimate the n-gram language model that the recogniser's beam search fuses (Kneser-Ney)."""
     from models.ngram import estimate, perplexity
     from models.pieces import load_pieces
-    from models.text import read_lines, training_transcripts
-
-    encode = load_pieces(pieces).encode
-    heard = list(training_transcripts(transcripts or ()))
-
-    def sequences() -> Iterator[list[int]]:
-        for _ in range(weight):
-            yield from map(encode, heard)
-        for path in text:
-            yield from map(encode, read_lines(path))
+    from models.prompts import everyday_sentences
+    from models.text import held_out_filter, read_lines, training_transcripts
+    from models.words import estimate_words
+    from ondevice.tokens import Pieces
 
     processor = load_pieces(pieces)
-    model = estimate(sequences(), processor.vocab_size(), order, min_counts=(1, 1, 2), min_gain=min_gain)
+    heard = list(training_transcripts(transcripts or ()))
+
+    def sentences() -> Iterator[str]:
+        for _ in range(weight):
+            yield from heard
+        for path in text:
+            yield from read_lines(path)
+        if everyday:
+            held_out = held_out_filter(transcripts or ())
+            fresh = dict.fromkeys(norm for _, norm in everyday_sentences(everyday))
+            yield from (norm for norm in fresh if not held_out.overlaps(norm))
+
+    thin: dict[str, Any] = {"min_counts": (1, 1, 2), "min_gain": min_gain}
+    if unit is Unit.WORDS:
+        inventory = Pieces([processor.id_to_piece(i) for i in range(processor.vocab_size())])
+        model = estimate_words(sentences(), inventory, processor.encode, order=order, **thin)
+        size = f"{len(model.known_words)} words, {model.ngrams.ngrams} n-grams"
+    else:
+        model = estimate(map(processor.encode, sentences()), processor.vocab_size(), order, **thin)
+        size = f"{model.ngrams} n-grams"
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(output.name + ".part")
     model.save(temporary)
     temporary.replace(output)
-    _say(f"{output}: {model.ngrams} n-grams, {output.stat().st_size / 1e6:.1f} MB")
+    _say(f"{output}: {size}, {output.stat().st_size / 1e6:.1f} MB")
     if transcripts:
-        held = [encode(line) for line in training_transcripts(transcripts, "dev")]
+        held = [processor.encode(line) for line in training_transcripts(transcripts, "dev")]
         _say(f"perplexity per piece on the dev transcripts: {perplexity(model, held):.2f}")

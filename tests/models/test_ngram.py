@@ -11,6 +11,8 @@ import pytest
 from models.ngram import FALLBACK_DISCOUNTS, estimate, perplexity
 from ondevice.errors import InputError
 from ondevice.lm import NgramLm
+from ondevice.tokens import Pieces
+from ondevice.wordlm import load_lm
 
 BOS = 0
 
@@ -125,7 +127,8 @@ def test_saved_model_scores_the_same_within_half_precision(tmp_path: Path) -> No
     symbols = 20
     lm = estimate(random_text(300, symbols), symbols, 4)
     lm.save(tmp_path / "lm.npz")
-    loaded = NgramLm.load(tmp_path / "lm.npz")
+    with np.load(tmp_path / "lm.npz") as arrays:
+        loaded = NgramLm.from_arrays(arrays)
     assert (loaded.order, loaded.ngrams, loaded.symbols) == (4, lm.ngrams, symbols)
     rng = np.random.default_rng(2)
     for _ in range(50):
@@ -167,18 +170,18 @@ def test_too_many_symbols_for_the_order() -> None:
 
 
 def test_broken_files(tmp_path: Path) -> None:
-    path = tmp_path / "lm.npz"
+    path, pieces = tmp_path / "lm.npz", Pieces(["<blk>", *"abcdefgh"])
     estimate(random_text(30, 9), 9, 3).save(path)
     data = path.read_bytes()
     for broken in (b"", b"text", data[: len(data) // 2], data[:-10]):
         path.write_bytes(broken)
-        with pytest.raises(InputError, match=r"lm\.npz: .*expected an n-gram model"):
-            NgramLm.load(path)
+        with pytest.raises(InputError, match=r"lm\.npz: .*expected a language model"):
+            load_lm(path, pieces)
     np.savez(path, order=3, bos=0, unigrams=np.zeros(9, np.float32))
     with pytest.raises(InputError, match=r"lm\.npz"):
-        NgramLm.load(path)
+        load_lm(path, pieces)
     np.savez(path, order=1, bos=40, unigrams=np.zeros(9, np.float32))
     with pytest.raises(InputError, match=r"lm\.npz: the tables do not fit"):
-        NgramLm.load(path)
+        load_lm(path, pieces)
     with pytest.raises(InputError, match=r"none\.npz: No such file"):
-        NgramLm.load(tmp_path / "none.npz")
+        load_lm(tmp_path / "none.npz", pieces)
