@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ondevice.assets import find_asset, load_manifest
+from ondevice.bias import DEFAULT_WEIGHT
 from ondevice.evaluation import Transcriber, evaluate
 from ondevice.recognizer import Recognizer, RecognizerConfig
 from ondevice.utterances import read_utterances
@@ -81,11 +82,19 @@ def test_silence_and_noise_give_no_words(recognizer: Recognizer, level: float, c
     assert [result.text for result in recognizer.transcribe(samples)] == []
 
 
-def test_a_phrase_that_is_favoured_is_heard_more(recognizer: Recognizer) -> None:
-    (utterance,) = [u for u in read_utterances([SAMPLES], "dev") if "147961-0005" in u.name]
-    phrase = "defeated armies retreating"
-    favoured = Recognizer.load("rnnt", RecognizerConfig(bias=((phrase, 3.0),)))
-    assert phrase in " ".join(r.text for r in favoured.transcribe(utterance.samples()))
+@pytest.mark.parametrize(
+    ("name", "phrase"),
+    [
+        ("147960-0000", "resented her protecting"), ("147960-0005", "the biggest snake"),
+        ("142845-0021", "milk or buttermilk"), ("142845-0045", "closed tin canister"),
+    ],
+)  # fmt: skip
+def test_a_phrase_is_heard_when_it_is_favoured(recognizer: Recognizer, name: str, phrase: str) -> None:
+    (utterance,) = [u for u in read_utterances([SAMPLES], "dev") if name in u.name]
+    favoured = Recognizer.load("rnnt", RecognizerConfig(bias=((phrase, DEFAULT_WEIGHT),)))
+    plain, biased = (" ".join(r.text for r in x.transcribe(utterance.samples())) for x in (recognizer, favoured))
+    assert phrase not in plain
+    assert phrase in biased
 
 
 def test_the_manifest_is_a_card(recognizer: Recognizer) -> None:
