@@ -26,7 +26,8 @@ from ondevice.endpoint import EndpointConfig
 from ondevice.errors import FailureError, InputError
 from ondevice.features import LogMel, stack_frames
 from ondevice.litert import LiteRtModel, open_model
-from ondevice.manifest import FORMAT, LM_FILE, MANIFEST, MODEL_FILE
+from ondevice.manifest import FORMAT, LM_FILE
+from ondevice.manifest_base import MANIFEST, MODEL_FILE
 from ondevice.normalize import english
 from ondevice.recognizer import TAIL_S, Recognizer, RecognizerConfig
 from ondevice.utterances import Utterance

@@ -7,10 +7,13 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from ondevice.errors import InputError
-from ondevice.manifest import MANIFEST, FileInfo, Manifest, parse_manifest
+from ondevice.manifest import parse_manifest
+from ondevice.manifest_base import MANIFEST, FileInfo, Manifest
+
+M = TypeVar("M", bound=Manifest)
 
 
 def asset_roots() -> list[Path]:
@@ -50,13 +53,22 @@ def find_asset(name_or_dir: str | os.PathLike[str]) -> Path:
     raise InputError(f"unknown model {text!r}; known models: {names}")
 
 
-def load_manifest(directory: str | os.PathLike[str], verify: bool = True) -> Manifest:
+@overload
+def load_manifest(directory: str | os.PathLike[str], verify: bool = True) -> Manifest: ...
+@overload
+def load_manifest(directory: str | os.PathLike[str], verify: bool = True, *, kind: type[M]) -> M: ...
+def load_manifest(
+    directory: str | os.PathLike[str], verify: bool = True, *, kind: type[Manifest] = Manifest
+) -> Manifest:
     """Read and check a model's manifest and its files' sizes; with `verify` also their SHA-256.
 
-    Raises InputError: manifest unreadable or ill-formed, field missing or wrong, file missing or changed.
+    Raises InputError: manifest unreadable or ill-formed, field missing or wrong, file missing or changed, or a model
+    for another task than manifests of this kind describe.
     """
     directory = Path(directory)
     manifest = parse_manifest(directory, _read_json(directory / MANIFEST))
+    if not isinstance(manifest, kind):
+        raise InputError(f"{directory}: its task is {manifest.task!r}; expected a model whose task is {kind.does!r}")
     for name, info in manifest.files.items():
         verify_file(directory / name, info, verify)
     return manifest

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ondevice.errors import FailureError, InputError
-from ondevice.manifest import REQUIREMENT, Manifest, SignatureSpec
+from ondevice.manifest_base import REQUIREMENT, Manifest, SignatureSpec
 from ondevice.quiet import quiet_stderr
 
 Array = npt.NDArray[Any]
@@ -41,6 +41,7 @@ _PROBE = base64.b64decode(
 )
 
 
+INTEGERS = ("token", "symbols", "lengths")  # inputs that are int32; all else is float32
 MAX_THREADS = 256  # the interpreter crashes with some ten thousand
 
 
@@ -261,6 +262,6 @@ def _check_signature(signature: Signature, spec: SignatureSpec, where: str) -> N
                     f"{where}: {kind} {name!r} has shape {list(tensor.shape)}, "
                     f"but the manifest says {list(wanted[name])}"
                 )
-            expected = "int32" if name == "token" else "float32"
+            expected = "int32" if name in INTEGERS else "float32"
             if tensor.quantisation is None and tensor.dtype != expected:
                 raise InputError(f"{where}: {kind} {name!r} has type {tensor.dtype}, expected {expected}")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
 import queue
 import threading
 from collections import deque
@@ -26,6 +25,7 @@ import numpy.typing as npt
 from ondevice.audio import RATE_HZ, Samples, StreamingResampler
 from ondevice.containers import check_rate
 from ondevice.errors import FailureError, InputError
+from ondevice.portaudio import fitting, one_line, sound_library
 from ondevice.quiet import quiet_stderr
 
 NO_MICROPHONE = "no microphone found; expected an input device that is connected and switched on"
@@ -54,15 +54,17 @@ def list_devices() -> list[DeviceInfo]:
 
     Raises FailureError where sounddevice or PortAudio is missing.
     """
-    sounddevice = _sounddevice()
+    sounddevice = sound_library()
     try:
         default, devices = sounddevice.default.device[0], sounddevice.query_devices()
     except sounddevice.PortAudioError as error:
-        raise FailureError(f"the microphones cannot be listed ({_line(error)}); expected a working PortAudio") from None
+        raise FailureError(
+            f"the microphones cannot be listed ({one_line(error)}); expected a working PortAudio"
+        ) from None
     return [
         DeviceInfo(
             index,
-            _line(device["name"]),
+            one_line(device["name"]),
             device["max_input_channels"],
             round(device["default_samplerate"]),
             index == default,
@@ -82,19 +84,13 @@ def find_device(wanted: int | str | None = None) -> DeviceInfo:
         raise FailureError(NO_MICROPHONE)
     if wanted is None:
         return next((device for device in devices if device.is_default), devices[0])
-    found = _fitting(devices, str(wanted).strip().casefold())
+    named = [(device.index, device.name) for device in devices]
+    found = [devices[named.index(each)] for each in fitting(named, str(wanted).strip().casefold())]
     if len(found) == 1:
         return found[0]
     what = f"fits {len(found)} microphones" if found else "no such microphone"
     there = ", ".join(f"{device.index} ({device.name})" for device in devices)
     raise InputError(f"device {str(wanted)!r}: {what}; expected the index or a part of the name of one of: {there}")
-
-
-def _fitting(devices: list[DeviceInfo], text: str) -> list[DeviceInfo]:
-    """The devices with that index, else with that name, else with that in their name."""
-    by_index = [device for device in devices if str(device.index) == text]
-    by_name = [device for device in devices if device.name.casefold() == text]
-    return by_index or by_name or [device for device in devices if text and text in device.name.casefold()]
 
 
 class Microphone:
@@ -167,14 +163,14 @@ class Microphone:
         return self._ready.popleft()
 
     def _open(self) -> Any:
-        sounddevice, reason = _sounddevice(), ""
+        sounddevice, reason = sound_library(), ""
         wishes = [(rate, n) for n in (1, self.device.channels) for rate in (self.rate_hz, self.device.rate_hz)]
         for rate_hz, channels in dict.fromkeys(wishes):
             try:
                 with quiet_stderr():  # ALSA and PortAudio print something of their own when a device refuses
                     return self._start(sounddevice, rate_hz, channels)
             except sounddevice.PortAudioError as error:
-                reason = reason or _line(error)
+                reason = reason or one_line(error)
         raise FailureError(f"microphone {self.device.name} cannot be opened ({reason}); expected it free to record")
 
     def _start(self, sounddevice: Any, rate_hz: int, channels: int) -> Any:
@@ -239,7 +235,7 @@ class Microphone:
         return None
 
     def _active(self) -> bool:
-        with contextlib.suppress(_sounddevice().PortAudioError):
+        with contextlib.suppress(sound_library().PortAudioError):
             return bool(self._stream.active)
         return False
 
@@ -248,21 +244,6 @@ class Microphone:
         whole = len(joined) - len(joined) % self.block_samples
         self._ready.extend(joined[:whole].reshape(-1, self.block_samples))
         self._rest = joined[whole:].copy()
-
-
-def _sounddevice() -> Any:
-    try:
-        return importlib.import_module("sounddevice")
-    except ImportError:
-        line = "the microphone needs the package sounddevice; pip install 'ondevice[audio]'"
-    except OSError as error:
-        line = f"the microphone needs PortAudio ({_line(error)}); apt-get install libportaudio2"
-    raise FailureError(line)
-
-
-def _line(text: object) -> str:
-    """`text` on one line: some drivers' names and reasons have several."""
-    return " ".join(str(text).split())
 
 
 def _close(stream: Any) -> None:
@@ -276,4 +257,4 @@ def _close(stream: Any) -> None:
     thread.start()
     thread.join(_CLOSE_S)
     if thread.is_alive():
-        atexit.unregister(getattr(_sounddevice(), "_exit_handler", close))  # it would wait for the same driver
+        atexit.unregister(getattr(sound_library(), "_exit_handler", close))  # it would wait for the same driver

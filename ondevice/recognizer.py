@@ -31,7 +31,7 @@ from ondevice.endpoint import EndpointConfig, Endpointer
 from ondevice.errors import InputError
 from ondevice.features import StreamingLogMel, stack_frames
 from ondevice.litert import LiteRtModel, open_model
-from ondevice.manifest import SEARCH_RANGES, Manifest
+from ondevice.manifest import SEARCH_RANGES, TranscribeManifest
 from ondevice.results import Alternative, Result, Word
 from ondevice.search import BeamSearch, Decoded, GreedySearch, LanguageModel, SearchConfig, write_out
 from ondevice.tokens import Pieces
@@ -45,7 +45,7 @@ TAIL_S = 0.48  # silence heard after the last sample: a transducer may be that l
 class LiteRtTransducer:
     """Predictor and joiner of a model file as the search wants them; arrays [1, J]."""
 
-    def __init__(self, manifest: Manifest, model: LiteRtModel) -> None:
+    def __init__(self, manifest: TranscribeManifest, model: LiteRtModel) -> None:
         self.blank = manifest.blank
         self._predictor, self._joiner = model.signatures["predictor"], model.signatures["joiner"]
         state = manifest.signatures["predictor"].state
@@ -94,7 +94,7 @@ class RecognizerConfig:
 class Recognizer:
     """A model ready to hear; streams of one recogniser may be used from several threads."""
 
-    def __init__(self, manifest: Manifest, config: RecognizerConfig | None = None) -> None:
+    def __init__(self, manifest: TranscribeManifest, config: RecognizerConfig | None = None) -> None:
         """Open the model of a checked manifest. Raises InputError or FailureError as `Recognizer.load` does."""
         self.manifest, self.config = manifest, config or RecognizerConfig()
         self._model = open_model(manifest, self.config.threads, self.config.delegate)
@@ -112,7 +112,7 @@ class Recognizer:
         Raises InputError: unknown model, a file that is missing, changed or not what the manifest says, a setting out
         of range. Raises FailureError: no interpreter here may run it, the delegate does not load.
         """
-        return cls(load_manifest(find_asset(model)), config)
+        return cls(load_manifest(find_asset(model), kind=TranscribeManifest), config)
 
     @property
     def rate_hz(self) -> int:
@@ -162,7 +162,7 @@ class Recognizer:
         return encoded, out
 
 
-def _search_config(manifest: Manifest, config: RecognizerConfig) -> SearchConfig:
+def _search_config(manifest: TranscribeManifest, config: RecognizerConfig) -> SearchConfig:
     names = ("beam", "max_symbols", "lm_weight", "ilm_weight", "length_bonus", "prune_margin", "blank_skip")
     settings: dict[str, Any] = {n: manifest.search[n] for n in names if n in manifest.search}
     settings |= {n: v for n in ("beam", "lm_weight") if (v := getattr(config, n)) is not None}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from ondevice.manifest import Manifest
+    from ondevice.manifest_base import Manifest
 
 app = typer.Typer(invoke_without_command=True, help="List the models, or show the card of one (`models info NAME`).")
 
@@ -37,6 +37,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 def info(name: Annotated[str, typer.Argument(help="Name or directory of a model.")], as_json: AsJson = False) -> None:
     """The card of a model: task, size, precision, data, licence, metrics. Checks its files first."""
     from ondevice.assets import find_asset, load_manifest
+    from ondevice.manifest import TranscribeManifest
 
     manifest = load_manifest(find_asset(name))
     card = _card(manifest)
@@ -50,9 +51,10 @@ def info(name: Annotated[str, typer.Argument(help="Name or directory of a model.
     for file in card["files"]:
         print(f"{'':<13} {file['name']}  {file['bytes']} bytes  sha256 {file['sha256']}")
     settings = manifest.features
-    step = f"{1000 * manifest.step_s:.0f} ms a step"
-    print(f"{'input':<13} {settings.rate_hz} Hz mono, {settings.bands} log-mel bands, {step}")
-    print(f"{'search':<13} {', '.join(f'{k} {v:g}' for k, v in manifest.search.items())}")
+    step = f", {1000 * manifest.step_s:.0f} ms a step" if isinstance(manifest, TranscribeManifest) else ""
+    print(f"{'audio':<13} {settings.rate_hz} Hz mono, {settings.bands} log-mel bands{step}")
+    if "search" in card:
+        print(f"{'search':<13} {', '.join(f'{k} {v:g}' for k, v in card['search'].items())}")
     for title in ("data", "metrics"):
         for row in card[title]:
             print(f"{title:<13} {_row(row)}")
@@ -64,6 +66,8 @@ def _row(row: Any) -> str:
 
 def _card(manifest: "Manifest") -> dict[str, Any]:
     """The manifest without what only the runtime needs."""
+    from ondevice.manifest import TranscribeManifest
+
     files = [{"name": name, "bytes": f.bytes, "sha256": f.sha256} for name, f in manifest.files.items()]
     return {
         "name": manifest.name,
@@ -76,7 +80,7 @@ def _card(manifest: "Manifest") -> dict[str, Any]:
         "interpreters": list(manifest.interpreters),
         "files": files,
         "size_bytes": manifest.size_bytes,
-        "search": dict(manifest.search),
+        **({"search": dict(manifest.search)} if isinstance(manifest, TranscribeManifest) else {}),
         "data": list(manifest.data),
         "metrics": [dict(metric) for metric in manifest.metrics],
     }

@@ -85,7 +85,7 @@ def put(value: Any, *keys: str) -> Callable[[dict[str, Any]], None]:
     [
         (put(2, "format"), "field 'format' must be 1"),
         (remove("format"), "field 'format' must be 1 .*it is missing"),
-        (put("speak", "task"), "field 'task' must be one of transcribe, got 'speak'"),
+        (put("sing", "task"), "field 'task' must be one of transcribe, speak, vocode, got 'sing'"),
         (remove("name"), "field 'name' must be a string, it is missing"),
         (put(7, "language"), "field 'language' must be a string, got 7"),
         (put("two", "frames_per_step"), "field 'frames_per_step' must be an integer"),
@@ -106,10 +106,10 @@ def put(value: Any, *keys: str) -> Callable[[dict[str, Any]], None]:
         (put("abc", "files", "model.tflite", "sha256"), "sha256' must be 64 hexadecimal digits"),
         (put(-1, "files", "model.tflite", "bytes"), "bytes' must be an integer of at least 1"),
         (put(["pytorch>=2"], "interpreters"), "field 'interpreters' must be a list of requirements"),
-        (remove("signatures", "joiner"), "'signatures.joiner.inputs.encoded' must be a shape, it is missing"),
+        (remove("signatures", "joiner"), "'signatures.joiner.outputs.logits' must be a shape, it is missing"),
         (
             put([1, 9], "signatures", "joiner", "inputs", "encoded"),
-            r"joiner takes encoded \[1, 9\], but encoder",
+            r"'signatures.joiner.inputs.encoded' must be \[1, 8\] \(what the encoder makes\), got \[1, 9\]",
         ),
         (put([1, -2], "signatures", "encoder", "state", "encoder_h0"), "must be a list of positive integers"),
         (put(0, "search", "beam"), "field 'search.beam' must be an integer from 1 to 64, got 0"),

@@ -12,7 +12,7 @@ from ondevice import litert
 from ondevice.assets import load_manifest
 from ondevice.errors import FailureError, InputError
 from ondevice.litert import Backend, LiteRtModel, Quantisation, choose_backend, open_model, requantise
-from ondevice.manifest import SignatureSpec
+from ondevice.manifest_base import SignatureSpec
 from tests.ondevice.toy import JOINER, TOKENS, UNITS
 
 

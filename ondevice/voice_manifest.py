@@ -1,0 +1,130 @@
+"""Manifests of the speech generator: a voice (text to log-mel) and a vocoder (log-mel to samples)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ondevice.manifest_base import Fields, Manifest, common_fields
+
+PRONUNCIATION_FILE = "pronunciation.npz"
+PROSODY_FEATURES = 4  # per symbol: log F0, voicing, log energy, log duration
+
+
+@dataclass(frozen=True)
+class VoiceManifest(Manifest):
+    """A Tacotron's description. Sizes of chunks are those of its signatures."""
+
+    does = "speak"
+    symbols: tuple[str, ...]  # by id; the first is padding
+    dropout: float  # of the pre-net, which stays on
+    neutral: tuple[float, ...]  # the style of the voice when none is asked for
+    vocoder: str  # name of the vocoder asset it was made with
+    styles: tuple[Mapping[str, Any], ...]  # what each style token does, as measured
+
+    @property
+    def pronunciation_path(self) -> Path:
+        """Lexicon and letter-to-sound model."""
+        return self.directory / PRONUNCIATION_FILE
+
+    @property
+    def text_chunk(self) -> int:
+        """Symbols a step of the text convolutions takes."""
+        return self.shape("text", "inputs", "symbols", 2)[1]
+
+    @property
+    def most_symbols(self) -> int:
+        """The longest sentence the decoder can attend to."""
+        return self.shape("decoder", "inputs", "memory", 3)[1]
+
+    @property
+    def reduction(self) -> int:
+        """Mel frames a decoder step makes."""
+        return self.shape("decoder", "outputs", "mel", 3)[1]
+
+    @property
+    def mel_chunk(self) -> int:
+        """Mel frames a step of the post-net takes."""
+        return self.shape("postnet", "inputs", "mel", 3)[1]
+
+    @property
+    def reference_frames(self) -> int:
+        """Mel frames a step of the reference encoder takes."""
+        return self.shape("reference", "inputs", "mel", 3)[1]
+
+    @property
+    def tokens(self) -> int:
+        """Number of style tokens."""
+        return self.shape("style", "inputs", "weights", 3)[2]
+
+    @property
+    def style_width(self) -> int:
+        """Values in a style."""
+        return self.shape("style", "outputs", "style", 2)[1]
+
+    @cached_property
+    def neutral_style(self) -> npt.NDArray[np.float32]:
+        """[1, S]."""
+        return np.asarray(self.neutral, np.float32)[None]
+
+
+@dataclass(frozen=True)
+class VocoderManifest(Manifest):
+    """A vocoder's description."""
+
+    does = "vocode"
+    lookahead: int  # mel frames it must have heard beyond those it says
+
+    @property
+    def chunk_frames(self) -> int:
+        """Mel frames a step takes."""
+        return self.shape("vocoder", "inputs", "mel", 3)[1]
+
+
+def parse_voice(root: Fields) -> VoiceManifest:
+    """Check a manifest whose task is "speak"."""
+    common = common_fields(root)
+    symbols = root.sequence("symbols")
+    if len(symbols) < 2 or not all(isinstance(s, str) and s for s in symbols) or len(set(symbols)) < len(symbols):
+        raise root.fail("symbols", "a list of at least two different non-empty strings")
+    if PRONUNCIATION_FILE not in common["files"]:
+        raise root.child("files").fail(PRONUNCIATION_FILE, "present")
+    width = Manifest(**common).shape("style", "outputs", "style", 2)[1]
+    manifest = VoiceManifest(
+        **common,
+        symbols=tuple(symbols),
+        dropout=root.number("dropout", 0.0, 0.99),
+        neutral=root.numbers("neutral", width),
+        vocoder=root.text("vocoder"),
+        styles=tuple(Fields(root.path, s, "styles[].").values for s in root.sequence("styles", optional=True)),
+    )
+    bands, memory = manifest.features.bands, manifest.shape("memory", "outputs", "memory", 3)
+    expected = {
+        ("text", "inputs", "inside"): (1, manifest.text_chunk, 1),
+        ("memory", "inputs", "encoded"): memory,
+        ("memory", "inputs", "style"): (1, manifest.style_width),
+        ("memory", "inputs", "prosody"): (1, memory[1], PROSODY_FEATURES),
+        ("decoder", "inputs", "memory"): memory,
+        ("decoder", "inputs", "keys"): manifest.shape("memory", "outputs", "keys"),
+        ("decoder", "inputs", "frame"): (1, bands),
+        ("decoder", "outputs", "mel"): (1, manifest.reduction, bands),
+        ("decoder", "outputs", "stop"): (1, 1),
+        ("postnet", "inputs", "mel"): (1, manifest.mel_chunk, bands),
+        ("postnet", "inputs", "inside"): (1, manifest.mel_chunk, 1),
+        ("postnet", "outputs", "refined"): (1, manifest.mel_chunk, bands),
+        ("reference", "inputs", "mel"): (1, manifest.reference_frames, bands),
+    }
+    manifest.expect(expected, "the other signatures and the features say so")
+    return manifest
+
+
+def parse_vocoder(root: Fields) -> VocoderManifest:
+    """Check a manifest whose task is "vocode"."""
+    manifest = VocoderManifest(**common_fields(root), lookahead=root.integer("lookahead", 0, 1000))
+    taken = (1, manifest.chunk_frames, manifest.features.bands)
+    manifest.expect({("vocoder", "inputs", "mel"): taken}, "the features say so")
+    return manifest
