@@ -23,6 +23,7 @@ import soxr
 
 from models.numbers import words_of
 from models.prompts import Prompt, PromptMixer
+from models.text import normalize
 from ondevice.errors import FailureError, InputError
 
 RATE_HZ = 16000
@@ -233,6 +234,11 @@ def render(index: int, seed: int, mixer: PromptMixer, voices: tuple[Voice, ...])
     return Rendered(index, prompt, voice, style, encode_opus(samples), samples.size)
 
 
+def written(prompt: Prompt) -> str:
+    """The prompt with its punctuation, which a speech generator learns from, where it still reads as the transcript."""
+    return prompt.spoken if normalize(prompt.spoken) == prompt.norm else prompt.norm
+
+
 def encode_opus(samples: np.ndarray) -> bytes:
     """Ogg Opus file of float32 [samples] at 16 kHz."""
     buffer = io.BytesIO()
@@ -309,7 +315,7 @@ def _add(archive: tarfile.TarFile, tar: str, prefix: str, rendered: Rendered, se
     row = {
         "file": member.name,
         "tar": tar,
-        "text": rendered.prompt.norm,
+        "text": written(rendered.prompt),
         "norm": rendered.prompt.norm,
         "speaker": rendered.voice.speaker,
         "seconds": round(rendered.samples / RATE_HZ, 4),

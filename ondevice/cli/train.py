@@ -139,17 +139,27 @@ def synth(
     everyday: Annotated[Path | None, typer.Option(help="TSV with columns split and en: everyday sentences.")] = None,
     lexicon: Annotated[Path | None, typer.Option(help="CMUdict file; sentences with other words are left out.")] = None,
     hours: Annotated[float, typer.Option(min=0.01, help="Hours of speech in all.")] = 10.0,
+    voice: Annotated[
+        list[str] | None, typer.Option(help="Only these voices, such as flite-slt. Repeatable; default: all there are.")
+    ] = None,
     shard_minutes: Annotated[float, typer.Option(min=0.1, help="Minutes in one tar file.")] = 30.0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same corpus.")] = 0,
 ) -> None:  # fmt: skip
     """Have espeak-ng, flite and festival read books: training speech in hundreds of voices."""
     from models.prompts import PromptMixer, load_sources
-    from models.synthesis import write_corpus
+    from models.synthesis import installed_voices, write_corpus
     from models.text import held_out_filter
+
+    voices = installed_voices()
+    if voice:
+        there = {v.speaker: v for v in voices}
+        if missing := sorted(set(voice) - set(there)):
+            raise InputError(f"--voice {missing[0]}: not installed; expected one of {', '.join(list(there)[:12])}, ...")
+        voices = tuple(there[name] for name in voice)
 
     filter_ = held_out_filter(held_out)
     mixer = PromptMixer(load_sources(books, everyday, lexicon, filter_), filter_)
-    for done in write_corpus(output, mixer, hours, seed=seed, shard_minutes=shard_minutes):
+    for done in write_corpus(output, mixer, hours, seed=seed, shard_minutes=shard_minutes, voices=voices):
         _say(f"{done:.2f} of {hours:.2f} hours")
 
 

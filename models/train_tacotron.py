@@ -1,0 +1,126 @@
+"""The training recipe of the speech generator: what `ondevice train tacotron` does, in the order it does it.
+
+    corpora -> cached waveforms -> symbols -> mel statistics (norm.json) -> run -> tacotron.weights.h5, curves, pictures
+
+A voice of an hour learns to read from a synthetic voice first (`start`: weights of an earlier run).
+"""
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from models.progress import Progress
+from models.recipe import write_json
+from models.speaking import Speaker, plot_spoken
+from models.speech_store import SpeechStore, cached_speech
+from models.step_run import StepConfig, StepRun, plot_log
+from models.tacotron import PRESETS, Tacotron
+from models.tacotron_data import TacotronBatches
+from models.tacotron_training import TacotronLossConfig, TacotronTrainer
+from models.vocoder_data import MelStatistics
+from ondevice.errors import InputError
+from ondevice.speech_features import SPEECH_MEL
+
+DEV_SENTENCES = 48
+PICTURES = 3
+
+
+@dataclass(frozen=True)
+class VoiceData:
+    """Which recordings a voice learns from."""
+
+    data: tuple[Path, ...]  # corpora with train and dev splits
+    extra: tuple[Path, ...] = ()  # further training speech: synthetic voices, prosody-changed copies
+    extra_share: float = 1.0  # how often they are drawn, the voice itself being 1
+    cache: Path = Path("cache")
+    batch_frames: int = 12_000
+    norm: Path | None = None  # statistics of an earlier run, which its weights expect
+
+
+def prepare(
+    output: Path, data: VoiceData, config: StepConfig, encode: Callable[[str], Sequence[int]], *,
+    symbols: int, start: Path | None = None, losses: TacotronLossConfig | None = None,
+) -> StepRun:  # fmt: skip
+    """Everything up to the first step: a run in `output`, at its newest checkpoint if there is one."""
+    if config.preset not in PRESETS:
+        raise InputError(f"--preset {config.preset}: expected one of {', '.join(PRESETS)}")
+    output.mkdir(parents=True, exist_ok=True)
+    voice = _stores(data.data, "train", data.cache)
+    development = _stores(data.data, "dev", data.cache)
+    extra = _stores(data.extra, "train", data.cache) if data.extra else []
+    if data.norm and not (output / "norm.json").exists():
+        (output / "norm.json").write_bytes(data.norm.read_bytes())
+    statistics = MelStatistics.of(voice, output / "norm.json", SPEECH_MEL)
+    keras.utils.set_random_seed(config.seed)
+    sizes = PRESETS[config.preset]
+    if symbols > sizes.symbols:
+        raise InputError(f"{symbols} symbols: preset {config.preset} has room for {sizes.symbols}")
+    tacotron = Tacotron(sizes)
+    tacotron.build()
+    if start:
+        tacotron.load_weights(start)
+    batches = TacotronBatches(
+        [*voice, *extra], encode, statistics, [1.0] * len(voice) + [data.extra_share] * len(extra),
+        batch_frames=data.batch_frames, block=max(sizes.style.block, sizes.reduction), seed=config.seed,
+    )  # fmt: skip
+    watched = TacotronBatches(development, encode, statistics, block=batches.block, batch_frames=data.batch_frames)
+    trainer = TacotronTrainer(tacotron, losses)
+    run = StepRun(output, trainer, batches, config, _evaluator(trainer, watched, output))
+    write_json(
+        output / "config.json", {"tacotron": asdict(sizes), "train": asdict(config), "losses": asdict(trainer.config)}
+    )
+    run.restore()
+    return run
+
+
+def _stores(corpora: Sequence[Path], split: str, cache: Path) -> list[SpeechStore]:
+    stores = [store for path in corpora if (store := cached_speech(path, split, cache)) is not None]
+    if not stores:
+        raise InputError(f"--data: no utterances in the {split} split; expected corpora with train and dev splits")
+    return stores
+
+
+def _evaluator(trainer: TacotronTrainer, batches: TacotronBatches, output: Path) -> Callable[[], dict[str, float]]:
+    """Losses on the development sentences, and pictures of some said freely; `ended` is the share that stopped."""
+    chosen = batches.items[:: max(1, len(batches.items) // DEV_SENTENCES)]
+    parts = [batches.arrays(chosen[i : i + 16]) for i in range(0, len(chosen), 16)]
+    heard = [chosen[i] for i in np.linspace(0, len(chosen) - 1, PICTURES).astype(int)]
+    speaker = Speaker(trainer.tacotron)
+
+    def evaluate() -> dict[str, float]:
+        trainer.reset_metrics()
+        for part in parts:
+            logs = trainer.test_on_batch(part, return_dict=True)
+        spoken = [speaker.say(np.array(i.symbols, np.int32), speaker.style_of(batches.mel(i))) for i in heard]
+        plot_spoken(output / "spoken.png", spoken, [i.utterance.text for i in heard])
+        return {
+            **{name: float(value) for name, value in logs.items()},
+            "ended": float(np.mean([s.ended for s in spoken])),
+            "length": float(np.mean([len(s.mel) / len(batches.mel(i)) for s, i in zip(spoken, heard, strict=True)])),
+            "free_focus": float(np.mean([s.alignment.max(axis=1).mean() for s in spoken])),
+        }
+
+    return evaluate
+
+
+def train(run: StepRun, stop_after_s: float = float("inf")) -> Path:
+    """Train to the end or a signal; returns the file of the averaged weights."""
+
+    def stop(*_: object) -> None:
+        run.stop = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    with Progress(run.config.steps) as progress:
+        run.train(progress, stop_after_s)
+    path, part = run.directory / "tacotron.weights.h5", run.directory / "part.weights.h5"
+    with run.averaged():
+        run.trainer.tacotron.save_weights(part)
+    os.replace(part, path)
+    plot_log(run.directory, ("before", "refined", "stop", "guide"))
+    return path
