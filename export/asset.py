@@ -162,14 +162,14 @@ def manifest_values(trained: Trained, directory: Path, card: Card, precision: st
             name: {"sha256": sha256_of(directory / name), "bytes": (directory / name).stat().st_size} for name in names
         },
         "interpreters": list(INTERPRETERS),
-        "features": {**asdict(trained.features), "mean": _rounded(trained.mean), "std": _rounded(trained.std)},
+        "features": {**asdict(trained.features), "mean": rounded(trained.mean), "std": rounded(trained.std)},
         "frames_per_step": config.reduction, "tokens": piece_list(load_pieces(trained.pieces)), "blank": 0,
         "signatures": signatures(trained.rnnt), "search": dict(card.search), "data": list(card.data),
         "metrics": list(card.metrics),
     }  # fmt: skip
 
 
-def _rounded(values: np.ndarray) -> list[float]:
+def rounded(values: np.ndarray) -> list[float]:
     """float32 values as the shortest decimals that read back to the same bits."""
     return [float(str(value)) for value in values]
 

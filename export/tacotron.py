@@ -94,23 +94,3 @@ def endpoints(tacotron: Tacotron, most_symbols: int = MOST_SYMBOLS) -> dict[str,
             },
         ),
     }  # fmt: skip
-
-
-def signatures(tacotron: Tacotron, most_symbols: int = MOST_SYMBOLS) -> dict[str, dict[str, dict[str, list[int]]]]:
-    """The manifest's description of the same."""
-    described = {}
-    for name, endpoint in endpoints(tacotron, most_symbols).items():
-        made = _output_shapes(endpoint)
-        state = {tensor for tensor in made if tensor in endpoint.inputs}
-        described[name] = {
-            "inputs": {n: list(shape) for n, (shape, _) in endpoint.inputs.items() if n not in state},
-            "outputs": {n: shape for n, shape in made.items() if n not in state},
-            "state": {n: list(endpoint.inputs[n][0]) for n in endpoint.inputs if n in state},
-        }
-    return described
-
-
-def _output_shapes(endpoint: Endpoint) -> dict[str, list[int]]:
-    """Shapes of what an endpoint returns, by running it once on zeros."""
-    zeros = [ops.zeros(shape, dtype) for shape, dtype in endpoint.inputs.values()]
-    return {name: list(value.shape) for name, value in endpoint.function(*zeros).items()}

@@ -1,0 +1,184 @@
+"""A trained voice or vocoder as an asset that ships: model file, manifest and the report that proves it.
+
+As with recognisers, everything is made and checked in a temporary folder beside the target, which is replaced last.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from export.asset import INTERPRETERS, REPORT, TOLERANCE, Card, rounded, write_json
+from export.convert import Endpoint, relative_error, to_tflite, write_bytes
+from export.tacotron import endpoints
+from export.vocoder import vocoder_endpoints
+from models.tacotron import Tacotron
+from models.vocoder import Vocoder
+from ondevice.acoustic import AcousticModel
+from ondevice.assets import load_manifest, sha256_of
+from ondevice.errors import FailureError
+from ondevice.litert import open_model
+from ondevice.manifest import FORMAT
+from ondevice.manifest_base import MANIFEST, MODEL_FILE
+from ondevice.phonemes import SYMBOLS
+from ondevice.speech_features import SPEECH_MEL
+from ondevice.voice_manifest import PRONUNCIATION_FILE, VocoderManifest, VoiceManifest
+
+Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class TrainedVoice:
+    """What an export needs of a finished run."""
+
+    tacotron: Tacotron
+    mean: np.ndarray  # of each mel band
+    std: np.ndarray
+    neutral: np.ndarray  # [S] the style when none is asked for
+    pronunciation: Path
+    vocoder: str  # name of the vocoder asset
+
+
+def keras_calls(made: Mapping[str, Endpoint]) -> dict[str, Call]:
+    """The endpoints as the runtime calls signatures, computed by Keras."""
+    import tensorflow as tf
+
+    def caller(endpoint: Endpoint) -> Call:
+        compiled = tf.function(endpoint.function)
+
+        def call(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            outputs = compiled(*(inputs[name] for name in endpoint.inputs))
+            return {name: ops.convert_to_numpy(value) for name, value in outputs.items()}
+
+        return call
+
+    return {name: caller(endpoint) for name, endpoint in made.items()}
+
+
+def voice_run(acoustic: AcousticModel, symbols: Sequence[int], mel: np.ndarray) -> dict[str, np.ndarray]:
+    """Every part of a voice over a sentence and its recording, normalised log-mel [F, M]."""
+    style = acoustic.style_of_mel(mel)
+    said, alignment = acoustic.lead(symbols, mel, style)
+    encoded = acoustic.encode(symbols)
+    return {"style": style, "encoded": encoded, "said": said, "alignment": alignment, "refined": acoustic.refine(said)}
+
+
+def build_voice(
+    trained: TrainedVoice, target: Path, card: Card, precision: str, symbols: Sequence[int], mel: np.ndarray
+) -> dict[str, Any]:
+    """Write the asset `target` (replacing one that is there) and return its report: errors over one real sentence.
+
+    Raises FailureError when a file lacks weights or differs from Keras by more than is allowed.
+    """
+    made = endpoints(trained.tacotron)
+
+    def values(directory: Path, name: str) -> dict[str, Any]:
+        return {
+            **_common(card, directory, "speak", name, trained.tacotron.count_params(), trained.mean, trained.std),
+            "symbols": list(SYMBOLS), "dropout": trained.tacotron.config.dropout, "vocoder": trained.vocoder,
+            "neutral": rounded(trained.neutral), "styles": [], "signatures": described(made),
+        }  # fmt: skip
+
+    def run(directory: Path, calls: Mapping[str, Call]) -> dict[str, np.ndarray]:
+        return voice_run(AcousticModel(load_manifest(directory, kind=VoiceManifest), calls), symbols, mel)
+
+    files = {PRONUNCIATION_FILE: trained.pronunciation}
+    return _build(target, precision, lambda name: to_tflite(trained.tacotron, made, name), made, files, values, run)
+
+
+def build_vocoder(
+    vocoder: Vocoder, mean: np.ndarray, std: np.ndarray, target: Path, card: Card, precision: str, log_mel: np.ndarray
+) -> dict[str, Any]:
+    """The same of a vocoder, over natural-log mel [F, M] of a recording."""
+    from ondevice.vocoder import VocoderStream
+
+    made = vocoder_endpoints(vocoder)
+
+    def values(directory: Path, name: str) -> dict[str, Any]:
+        return {
+            **_common(card, directory, "vocode", name, vocoder.count_params(), mean, std),
+            "lookahead": vocoder.config.lookahead, "signatures": described(made),
+        }  # fmt: skip
+
+    def run(directory: Path, calls: Mapping[str, Call]) -> dict[str, np.ndarray]:
+        stream = VocoderStream(load_manifest(directory, kind=VocoderManifest), calls["vocoder"])
+        return {"samples": np.concatenate([stream.accept(log_mel), stream.finish()])}
+
+    return _build(target, precision, lambda name: to_tflite(vocoder, made, name), made, {}, values, run)
+
+
+def described(made: Mapping[str, Endpoint]) -> dict[str, dict[str, dict[str, list[int]]]]:
+    """The manifest's description of endpoints: what goes in and comes out under one name is state."""
+    rows = {}
+    for name, endpoint in made.items():
+        zeros = [ops.zeros(shape, dtype) for shape, dtype in endpoint.inputs.values()]
+        outputs = {tensor: list(value.shape) for tensor, value in endpoint.function(*zeros).items()}
+        inputs = {tensor: list(shape) for tensor, (shape, _) in endpoint.inputs.items()}
+        rows[name] = {
+            "inputs": {n: s for n, s in inputs.items() if n not in outputs},
+            "outputs": {n: s for n, s in outputs.items() if n not in inputs},
+            "state": {n: s for n, s in inputs.items() if n in outputs},
+        }
+    return rows
+
+
+def _common(
+    card: Card, directory: Path, task: str, precision: str, parameters: int, mean: np.ndarray, std: np.ndarray
+) -> dict[str, Any]:
+    names = sorted(path.name for path in directory.iterdir() if path.name != MANIFEST)
+    return {
+        "format": FORMAT, "name": card.name, "task": task, "language": card.language, "precision": precision,
+        "description": card.description, "licence": card.licence, "parameters": parameters,
+        "files": {n: {"sha256": sha256_of(directory / n), "bytes": (directory / n).stat().st_size} for n in names},
+        "interpreters": list(INTERPRETERS),
+        "features": {**asdict(SPEECH_MEL), "mean": rounded(mean), "std": rounded(std)},
+        "data": list(card.data), "metrics": list(card.metrics),
+    }  # fmt: skip
+
+
+def _build(
+    target: Path, precision: str, convert: Callable[[str], bytes], made: Mapping[str, Endpoint],
+    files: Mapping[str, Path], values: Callable[[Path, str], dict[str, Any]],
+    run: Callable[[Path, Mapping[str, Call]], dict[str, np.ndarray]],
+) -> dict[str, Any]:  # fmt: skip
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+        directories = {name: Path(folder, name) for name in dict.fromkeys(("float32", precision))}
+        reference: dict[str, np.ndarray] = {}
+        report: dict[str, Any] = {"parity": {}, "bytes": {}}
+        for name, directory in directories.items():
+            directory.mkdir()
+            write_bytes(directory / MODEL_FILE, convert(name))
+            for file, source in files.items():
+                shutil.copyfile(source, directory / file)
+            write_json(directory / MANIFEST, values(directory, name))
+            reference = reference or run(directory, keras_calls(made))
+            model = open_model(load_manifest(directory))  # the runtime's own checks
+            report["parity"][name] = compare(reference, run(directory, model.signatures), name)
+            report["bytes"][name] = (directory / MODEL_FILE).stat().st_size
+        write_json(directories[precision] / REPORT, report)
+        if target.exists():
+            target.rename(Path(folder, "replaced"))
+        directories[precision].rename(target)
+    return report
+
+
+def compare(
+    reference: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], precision: str
+) -> list[dict[str, Any]]:
+    """Largest and relative RMS error of each output. Raises FailureError when one is off by too much."""
+    rows = []
+    for name, array in reference.items():
+        largest, relative = relative_error(array, other[name])
+        rows.append({"tensor": name, "max_error": largest, "relative_rms": relative})
+        if not relative <= TOLERANCE[precision]:  # NaN fails this too
+            raise FailureError(
+                f"export: {precision} {name} differs from Keras by a relative RMS of {relative:.3g}; "
+                f"expected at most {TOLERANCE[precision]}"
+            )
+    return rows

@@ -1,0 +1,159 @@
+"""A voice and a vocoder as shipped say what Keras says, for every precision; the runtime's loops are the model's."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+pytest.importorskip("tensorflow")
+
+from keras import ops  # noqa: E402
+
+from export.asset import Card  # noqa: E402
+from export.tacotron import endpoints  # noqa: E402
+from export.voice import TrainedVoice, build_vocoder, build_voice, keras_calls  # noqa: E402
+from models.speaking import Speaker  # noqa: E402
+from models.tacotron import TINY, Tacotron  # noqa: E402
+from models.vocoder import TINY as TINY_VOCODER  # noqa: E402
+from models.vocoder import Vocoder  # noqa: E402
+from ondevice.acoustic import AcousticModel, PostnetStream  # noqa: E402
+from ondevice.assets import load_manifest  # noqa: E402
+from ondevice.errors import FailureError, InputError  # noqa: E402
+from ondevice.litert import open_model  # noqa: E402
+from ondevice.phonemes import SYMBOLS  # noqa: E402
+from ondevice.vocoder import VocoderStream  # noqa: E402
+from ondevice.voice_manifest import VocoderManifest, VoiceManifest  # noqa: E402
+from tests.models.test_tacotron import shake  # noqa: E402
+
+CARD = Card("toy", "random weights", "Apache-2.0")
+TEXT = [11, 12, 1, 40, 13, 50, 22, 3]
+rng = np.random.default_rng(0)
+MEL = rng.normal(size=(23, 80)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def tacotron() -> Tacotron:
+    keras.utils.set_random_seed(0)
+    model = Tacotron(replace(TINY, bands=80, symbols=len(SYMBOLS), dropout=0.0))
+    model.build()
+    shake(model)
+    return model
+
+
+def trained(tacotron: Tacotron, folder: Path) -> TrainedVoice:
+    lexicon = folder / "any.npz"
+    lexicon.write_bytes(b"not looked into here")
+    mean, std = rng.normal(size=80).astype(np.float32), rng.uniform(1, 2, 80).astype(np.float32)
+    neutral = rng.normal(size=tacotron.config.style.width).astype(np.float32)
+    return TrainedVoice(tacotron, mean, std, neutral, lexicon, "toy-vocoder")
+
+
+@pytest.fixture(scope="module")
+def voice(tacotron: Tacotron, tmp_path_factory: pytest.TempPathFactory) -> AcousticModel:
+    folder = tmp_path_factory.mktemp("voice")
+    build_voice(trained(tacotron, folder), folder / "toy", CARD, "float32", TEXT, MEL)
+    manifest = load_manifest(folder / "toy", kind=VoiceManifest)
+    return AcousticModel(manifest, open_model(manifest).signatures)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("dynamic-int8", 0.1)])
+def test_tflite_says_what_keras_says(tacotron: Tacotron, tmp_path: Path, precision: str, tolerance: float) -> None:
+    report = build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, precision, TEXT, MEL)
+    rows = report["parity"][precision]
+    assert {r["tensor"] for r in rows} == {"style", "encoded", "said", "alignment", "refined"}
+    assert max(r["relative_rms"] for r in rows) < tolerance
+
+
+def test_the_runtimes_loops_are_the_whole_sequences(tacotron: Tacotron, voice: AcousticModel) -> None:
+    symbols, lengths = np.array([TEXT], np.int32), np.array([len(TEXT)], np.int32)
+    encoded = voice.encode(TEXT)
+    np.testing.assert_allclose(encoded[:, : len(TEXT)], np.asarray(tacotron.encode(symbols, lengths)), atol=1e-5)
+    assert not encoded[:, len(TEXT) :].any()
+    speaker = Speaker(tacotron)
+    style = voice.style_of_mel(MEL)
+    np.testing.assert_allclose(style, speaker.style_of(MEL), atol=1e-5)
+    prosody = np.zeros((1, len(TEXT), 4), np.float32)
+    memory, keys = tacotron.remember(ops.convert_to_tensor(encoded[:, : len(TEXT)]), style, prosody)
+    mel = MEL[None, :22]
+    whole = tacotron.decode(memory, keys, lengths, mel, np.ones((1, 11, 2 * TINY.prenet), np.float32))
+    said, alignment = voice.lead(TEXT, mel[0], style)
+    np.testing.assert_allclose(said, np.asarray(whole["mel"])[0], atol=1e-4)
+    np.testing.assert_allclose(alignment, np.asarray(whole["alignment"])[0], atol=1e-5)
+
+
+def test_free_running_speech_is_the_models(tacotron: Tacotron, voice: AcousticModel) -> None:
+    style = voice.style_of_mel(MEL)
+    said = voice.say(TEXT, style)
+    reference = Speaker(tacotron, most_frames=len(said.frames)).say(np.array(TEXT, np.int32), style)
+    count = len(reference.alignment)
+    np.testing.assert_allclose(said.alignment[:count], reference.alignment, atol=1e-4)
+    refined = (voice.refine(said.frames) - voice.manifest.mean_and_std[0]) / voice.manifest.mean_and_std[1]
+    if count == len(said.alignment):
+        np.testing.assert_allclose(refined, reference.mel, atol=1e-3)
+
+
+@pytest.mark.parametrize("portions", [[1] * 23, [8, 8, 7], [3, 20], [23]])
+def test_the_postnet_streams_in_any_portions(voice: AcousticModel, portions: list[int]) -> None:
+    stream, made, at = PostnetStream(voice), [], 0
+    for count in portions:
+        made.append(stream.accept(MEL[at : at + count]))
+        at += count
+    made.append(stream.finish())
+    np.testing.assert_array_equal(np.concatenate(made), voice.refine(MEL))
+
+
+def test_a_token_alone_is_that_token_and_nothing_is_neutral(voice: AcousticModel) -> None:
+    np.testing.assert_array_equal(voice.style_of_tokens({}), voice.manifest.neutral_style)
+    alone = voice.style_of_weights(np.eye(4, dtype=np.float32)[2])
+    np.testing.assert_allclose(voice.style_of_tokens({2: 1.0}), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("tokens", [{4: 1.0}, {-1: 1.0}, {0: float("nan")}, {0: 11.0}])
+def test_wrong_tokens_are_named(voice: AcousticModel, tokens: dict[int, float]) -> None:
+    with pytest.raises(InputError, match="style token"):
+        voice.style_of_tokens(tokens)
+
+
+@pytest.mark.parametrize("symbols", [[], [1] * 500])
+def test_sentences_of_impossible_length_are_refused(voice: AcousticModel, symbols: list[int]) -> None:
+    with pytest.raises(InputError, match="symbols: expected 1 to 192"):
+        voice.say(symbols)
+
+
+def test_a_voice_that_differs_from_keras_is_not_written(
+    tacotron: Tacotron, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(made: Any) -> Any:
+        calls = keras_calls(made)
+        return {**calls, "style": lambda inputs: {"style": 1.1 * calls["style"](inputs)["style"]}}
+
+    monkeypatch.setattr("export.voice.keras_calls", wrong)
+    with pytest.raises(FailureError, match="float32 style differs from Keras"):
+        build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, "float32", TEXT, MEL)
+    assert not (tmp_path / "toy").exists()
+
+
+def test_every_voice_signature_has_named_state(tacotron: Tacotron) -> None:
+    made = endpoints(tacotron)
+    assert set(made) == {"text", "recurrence", "memory", "reference", "style", "decoder", "postnet"}
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("dynamic-int8", 0.1)])
+def test_the_vocoder_streams_what_keras_makes(tmp_path: Path, precision: str, tolerance: float) -> None:
+    keras.utils.set_random_seed(0)
+    vocoder = Vocoder(replace(TINY_VOCODER, bands=80, fft=1024, hop=256))
+    vocoder.build()
+    mel = rng.normal(-6, 2, (29, 80)).astype(np.float32)
+    mean, std = np.full(80, -6.0, np.float32), np.full(80, 3.0, np.float32)
+    build_vocoder(vocoder, mean, std, tmp_path / "toy", CARD, precision, mel)
+    manifest = load_manifest(tmp_path / "toy", kind=VocoderManifest)
+    stream = VocoderStream(manifest, open_model(manifest).signatures["vocoder"])
+    whole = np.concatenate([stream.accept(mel), stream.finish()])
+    reference = np.asarray(vocoder(mel[None]))[0]
+    assert whole.shape == reference.shape == (29 * 256,)
+    assert np.sqrt(np.mean((whole - reference) ** 2) / np.mean(reference**2)) < tolerance
+    portions = [stream.accept(mel[i : i + 5]) for i in range(0, 29, 5)]
+    np.testing.assert_array_equal(np.concatenate([*portions, stream.finish()]), whole)
