@@ -1,4 +1,4 @@
-"""Utterances as text, JSON or subtitles, and files that are there whole or not at all.
+"""Utterances as text, JSON or subtitles.
 
 `render` gives a whole recording, `Writer` an utterance as soon as it ends. Utterances without text are left out.
 
@@ -24,18 +24,13 @@ They never overlap, and each lasts a millisecond at least.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
-import stat
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
-from ondevice.errors import FailureError, InputError
+from ondevice.errors import InputError
 from ondevice.results import Result, Word
 
 FORMATS = {"text": "txt", "json": "json", "srt": "srt", "vtt": "vtt"}  # name -> extension of its files
@@ -210,101 +205,3 @@ def _segment(result: Result) -> dict[str, Any]:
         ],
         "n_best": [{"text": reading.text, "score": round(reading.score, 4)} for reading in result.n_best],
     }
-
-
-def atomic_write(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file whole; raises as `atomic_file` does."""
-    with atomic_file(path) as out:
-        out.write(text)
-
-
-@contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """A UTF-8 text stream that becomes the file `path` when the block ends, and vanishes when it fails.
-
-    Until then the text has a temporary name in the same folder. Pipes and devices are written to directly.
-    Raises InputError if `path` is a directory or in none, FailureError if it cannot be written.
-    """
-    name = os.fspath(path)
-    with _written(name):
-        if (mode := _mode(name)) is not None and not stat.S_ISREG(mode):
-            with _open(name, "w") as out:
-                yield out
-            return
-        file = Path(os.path.realpath(name))  # a link stays one
-        part = file.with_name(f".ondevice-{os.urandom(8).hex()}.part")
-        try:
-            with _open(part, "x") as out:
-                yield out
-            if mode is not None:
-                part.chmod(stat.S_IMODE(mode))
-            part.replace(file)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
-
-
-@contextlib.contextmanager
-def open_output(path: str | os.PathLike[str] | None) -> Iterator[TextIO]:
-    """A text stream to a file as `atomic_file` writes it, or to standard output for None and "-".
-
-    A FailureError from the block, such as a microphone unplugged, keeps what was written before it.
-    """
-    if path is None or os.fspath(path) == "-":
-        with _standard_output() as out:
-            yield out
-        return
-    failure: FailureError | None = None
-    with atomic_file(path) as out:
-        try:
-            yield out
-        except FailureError as error:
-            failure = error
-    if failure is not None:
-        raise failure
-
-
-@contextlib.contextmanager
-def _standard_output() -> Iterator[TextIO]:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal may not know every letter
-    with _written("standard output"):
-        try:
-            yield sys.stdout
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError:
-            with contextlib.suppress(OSError):  # or the interpreter tries, and complains, once more at its end
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise
-
-
-def _mode(name: str) -> int | None:
-    """What is there now, as `os.stat` tells it; None: nothing."""
-    folder = os.path.dirname(os.path.realpath(name))
-    if not os.path.isdir(folder):
-        raise InputError(f"{name} cannot be written: {folder} is not a folder; expected a file in one that exists")
-    try:
-        mode = os.stat(name).st_mode
-    except FileNotFoundError:
-        return None
-    if stat.S_ISDIR(mode):
-        raise InputError(f"{name} is a directory; expected the name of a file")
-    return mode
-
-
-def _open(name: str | Path, mode: Literal["w", "x"]) -> TextIO:
-    return open(name, mode, encoding="utf-8", errors="replace", newline="\n")
-
-
-@contextlib.contextmanager
-def _written(name: str) -> Iterator[None]:
-    """Say in one line what kept `name` from being written; a reader that went away is left to the command."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise FailureError(f"{name} cannot be written ({error.strerror or error})") from None

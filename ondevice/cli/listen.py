@@ -81,7 +81,8 @@ def _run(
     stats: bool,
 ) -> None:
     from ondevice import listening
-    from ondevice.output import Writer, open_output
+    from ondevice.files import open_output
+    from ondevice.output import Writer
     from ondevice.stats import Meter
 
     meter, line = Meter(recognizer.rate_hz), listening.PartialLine()

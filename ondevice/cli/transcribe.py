@@ -84,7 +84,8 @@ def _run(
     recognizer: "Recognizer", files: Sequence[str], formats: Sequence[str], folder: Path | None, jobs: int, rate: int
 ) -> int:
     """Transcribe and write; the exit code."""
-    from ondevice.output import atomic_write, open_output, render
+    from ondevice.files import atomic_write, open_output
+    from ondevice.output import render
     from ondevice.transcription import Failure, transcribe_files
 
     def rendered(transcript: "Transcript", format_: str) -> str:

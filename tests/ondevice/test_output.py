@@ -15,14 +15,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ondevice.errors import FailureError, InputError
+from ondevice.files import atomic_file, atomic_write, open_output
 from ondevice.output import (
     FORMATS,
     LINE_CHARACTERS,
     LONGEST_CUE_S,
     Writer,
-    atomic_file,
-    atomic_write,
-    open_output,
     parse_formats,
     render,
     split_cues,
@@ -295,14 +293,11 @@ def test_what_was_heard_before_a_microphone_failed_is_kept(tmp_path: Path) -> No
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    class Full(io.TextIOWrapper):
-        def __init__(self, name: str, mode: str) -> None:
-            super().__init__(io.FileIO(name, mode), encoding="utf-8")
-
-        def write(self, text: str) -> int:
+    class Full(io.FileIO):
+        def write(self, data: bytes) -> int:
             if when == "write":
                 raise full
-            return super().write(text)
+            return super().write(data)
 
         def close(self) -> None:
             super().close()
@@ -312,7 +307,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
     def replace(path: Path, target: Path) -> None:
         raise full
 
-    monkeypatch.setattr("ondevice.output._open", Full)
+    monkeypatch.setattr("ondevice.files._open", Full)
     if when == "replace":
         monkeypatch.setattr(Path, "replace", replace)
     path = tmp_path / "out.txt"
