@@ -1,4 +1,4 @@
-"""Objective measures of synthesised against recorded speech: timbre (MCD, LSD), melody (GPE, VDE, FFE), manner.
+"""Objective measures of synthesised against recorded speech: timbre (MCD, LSD) and melody (GPE, VDE, FFE).
 
 Frames are 10 ms apart in all of them, frame i centred on sample (i + 1/2) * hop, so that cepstra and F0 share one
 alignment. Shapes: `n` samples, `F` frames (ceil(n / hop)), `M` mel bands, `P` steps of a warp.
@@ -21,8 +21,6 @@ GROSS = 0.2  # an F0 further off than this share of the recording's is a gross e
 BAND_S = 3.0  # how far a warp may stray from the straight line
 LSD_WINDOW_MS, LSD_HOP_MS = 32.0, 8.0
 LSD_FLOOR = 1e-7  # of power, about 16-bit noise in one bin
-EDGE_DB = 40.0  # frames further below the loudest are silence at an utterance's ends
-REFERENCE_HZ = 100.0  # 0 semitones
 
 
 def metric_mel(rate_hz: int) -> LogMelConfig:
@@ -146,39 +144,3 @@ def log_spectral_distance(recorded: np.ndarray, copied: np.ndarray, rate_hz: int
         frames = np.lib.stride_tricks.sliding_window_view(np.asarray(samples, np.float64), window)[::hop] * taper
         logs.append(10 * np.log10(np.abs(np.fft.rfft(frames)) ** 2 + LSD_FLOOR))
     return float(np.sqrt(((logs[0] - logs[1]) ** 2).mean(1)).mean())
-
-
-@dataclass(frozen=True)
-class ProsodySummary:
-    """How something was said."""
-
-    f0_mean_hz: float  # geometric mean over voiced frames, 0 when there are none
-    f0_mean_semitones: float  # above 100 Hz
-    f0_range_semitones: float  # from the 5th to the 95th percentile of voiced frames
-    energy_db: float  # mean power of voiced frames (all frames when none is), 0 dB at a mean square of 1
-    voiced_share: float  # of the frames between the edge silences
-    speech_s: float  # duration without edge silences: symbols / speech_s is the speaking rate
-
-
-def prosody_summary(samples: np.ndarray, rate_hz: int) -> ProsodySummary:
-    """Melody, loudness and duration of samples [n]. Raises InputError as `track_pitch` does."""
-    pitch = track_pitch(samples, rate_hz)
-    hop = pitch.hop_samples
-    padded = np.pad(np.asarray(samples, np.float64), (0, -len(samples) % hop))
-    power = (padded.reshape(-1, hop) ** 2).mean(1)  # [F]
-    loud = np.flatnonzero(power > power.max(initial=0.0) * 10 ** (-EDGE_DB / 10))
-    inside = slice(int(loud[0]), int(loud[-1]) + 1) if len(loud) else slice(0, 0)
-    voiced = pitch.voiced & (np.arange(len(power)) >= inside.start) & (np.arange(len(power)) < inside.stop)
-    frames = power[voiced] if voiced.any() else power[inside]
-    energy = frames.mean() if len(frames) else 0.0
-    semitones = 12 * np.log2(pitch.f0_hz[voiced] / REFERENCE_HZ)
-    mean = float(semitones.mean()) if len(semitones) else 0.0
-    low, high = np.percentile(semitones, [5, 95]) if len(semitones) else (0.0, 0.0)
-    return ProsodySummary(
-        f0_mean_hz=REFERENCE_HZ * 2 ** (mean / 12) if len(semitones) else 0.0,
-        f0_mean_semitones=mean,
-        f0_range_semitones=float(high - low),
-        energy_db=float(10 * np.log10(max(energy, 1e-12))),
-        voiced_share=float(voiced.sum() / max(inside.stop - inside.start, 1)),
-        speech_s=(inside.stop - inside.start) * hop / rate_hz,
-    )

@@ -11,28 +11,12 @@ import numpy as np
 from models.speech_store import SpeechStore, SpokenUtterance
 from models.tacotron import PROSODY_FEATURES
 from models.vocoder_data import MelStatistics
-from ondevice.speech_features import SPEECH_HOP_SAMPLES, SPEECH_RATE_HZ, speech_mel
+from ondevice.speech_features import SPEECH_HOP_SAMPLES, SPEECH_RATE_HZ, speech_mel, trim_silence
 
 Batch = dict[str, np.ndarray]
 FEWEST_FRAMES, MOST_FRAMES = 30, 1_000  # 0.3 s to 10.7 s
 MOST_SYMBOLS = 192
-SPEECH_DB = -42.0  # below the loudest 10 ms: where a sentence begins and ends
-MARGINS_S = (0.05, 0.12)  # kept before and after
 SYMBOLS_MULTIPLE = 8  # texts are padded to a multiple, so that few shapes occur
-
-
-def trim(samples: np.ndarray, rate_hz: int = SPEECH_RATE_HZ) -> np.ndarray:
-    """The samples from a little before the first speech to a little after the last."""
-    hop = rate_hz // 100
-    count = len(samples) // hop
-    if count == 0:
-        return samples
-    power = np.mean(samples[: count * hop].reshape(count, hop).astype(np.float64) ** 2, axis=1)
-    loud = np.flatnonzero(power > power.max() * 10 ** (SPEECH_DB / 10))
-    if not loud.size:
-        return samples
-    start = max(0, loud[0] * hop - round(MARGINS_S[0] * rate_hz))
-    return samples[start : (loud[-1] + 1) * hop + round(MARGINS_S[1] * rate_hz)]
 
 
 @dataclass(frozen=True)
@@ -113,7 +97,7 @@ class TacotronBatches:
         """Normalised log-mel [F, M] of an item without the silence around it; kept, for it is asked for again."""
         kept = self._mels.get(item.utterance.key)
         if kept is None:
-            mel = speech_mel(trim(item.store.samples(item.utterance)))
+            mel = speech_mel(trim_silence(item.store.samples(item.utterance)))
             kept = ((mel - self.statistics.mean) / self.statistics.std).astype(np.float16)
             self._mels[item.utterance.key] = kept
         return kept.astype(np.float32)

@@ -28,6 +28,8 @@ SPEECH_MEL = LogMelConfig(
     floor=1e-6,
     stack=1,
 )
+SPEECH_DB = -42.0  # below the loudest 10 ms: where an utterance begins and ends
+MARGINS_S = (0.05, 0.12)  # kept before and after it
 _LOG_MEL = LogMel(SPEECH_MEL)
 
 
@@ -50,3 +52,17 @@ def speech_mel(samples: Float32) -> Float32:
     if samples.ndim != 1:
         raise InputError(f"speech_mel: samples of shape {list(samples.shape)}; expected [n]")
     return _LOG_MEL(np.pad(whole_frames(samples), SPEECH_MARGIN_SAMPLES))
+
+
+def trim_silence(samples: Float32, rate_hz: int = SPEECH_RATE_HZ) -> Float32:
+    """The samples from a little before the first speech to a little after the last."""
+    hop = rate_hz // 100
+    count = len(samples) // hop
+    if count == 0:
+        return samples
+    power = np.mean(samples[: count * hop].reshape(count, hop).astype(np.float64) ** 2, axis=1)
+    loud = np.flatnonzero(power > power.max() * 10 ** (SPEECH_DB / 10))
+    if not loud.size:
+        return samples
+    start = max(0, loud[0] * hop - round(MARGINS_S[0] * rate_hz))
+    return samples[start : (loud[-1] + 1) * hop + round(MARGINS_S[1] * rate_hz)]

@@ -25,6 +25,8 @@ class VoiceManifest(Manifest):
     neutral: tuple[float, ...]  # the style of the voice when none is asked for
     vocoder: str  # name of the vocoder asset it was made with
     styles: tuple[Mapping[str, Any], ...]  # what each style token does, as measured
+    prosody_mean: tuple[float, ...]  # of what `ondevice.transfer` measures; empty: not trained to transfer prosody
+    prosody_std: tuple[float, ...]
 
     @property
     def pronunciation_path(self) -> Path:
@@ -93,6 +95,7 @@ def parse_voice(root: Fields) -> VoiceManifest:
         raise root.fail("symbols", "a list of at least two different non-empty strings")
     if PRONUNCIATION_FILE not in common["files"]:
         raise root.child("files").fail(PRONUNCIATION_FILE, "present")
+    transfers = PROSODY_FEATURES if root.sequence("prosody_mean", optional=True) else 0
     width = Manifest(**common).shape("style", "outputs", "style", 2)[1]
     manifest = VoiceManifest(
         **common,
@@ -101,6 +104,8 @@ def parse_voice(root: Fields) -> VoiceManifest:
         neutral=root.numbers("neutral", width),
         vocoder=root.text("vocoder"),
         styles=tuple(Fields(root.path, s, "styles[].").values for s in root.sequence("styles", optional=True)),
+        prosody_mean=root.numbers("prosody_mean", transfers) if transfers else (),
+        prosody_std=root.numbers("prosody_std", transfers, positive=True) if transfers else (),
     )
     bands, memory = manifest.features.bands, manifest.shape("memory", "outputs", "memory", 3)
     expected = {

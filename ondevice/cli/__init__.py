@@ -11,6 +11,8 @@ from ondevice.cli.evaluate import evaluate
 from ondevice.cli.export import app as export_app
 from ondevice.cli.listen import listen
 from ondevice.cli.models import app as models_app
+from ondevice.cli.speak import speak
+from ondevice.cli.styles import styles
 from ondevice.cli.transcribe import transcribe
 from ondevice.errors import OndeviceError
 
@@ -23,6 +25,8 @@ app = typer.Typer(
 )
 app.command()(listen)
 app.command()(transcribe)
+app.command()(speak)
+app.command()(styles)
 app.command()(evaluate)
 app.add_typer(models_app, name="models")
 app.command()(devices)

@@ -15,11 +15,11 @@ from models.speech_metrics import (
     mcd13_dtw,
     mel_cepstra,
     metric_mel,
-    prosody_summary,
 )
 from ondevice.errors import InputError
 from ondevice.features import LogMel
 from ondevice.pitch import Pitch, track_pitch
+from ondevice.styles import prosody_summary
 from tests.voices import VOWELS, glide, vowel
 
 RATE_HZ = 24_000

@@ -1,0 +1,141 @@
+"""`ondevice speak`: text to speech."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ondevice.errors import InputError
+
+if TYPE_CHECKING:
+    from ondevice.synthesizer import Said, Style, Synthesizer
+
+
+def speak(
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What to say. (default: stdin)")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Text file to read, UTF-8.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="Name or directory of a voice.")] = "tacotron",
+    vocoder: Annotated[
+        str | None, typer.Option(help="Name or directory of a vocoder. (default: the voice's own)")
+    ] = None,
+    style_token: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N[=WEIGHT]", help="Style token, 1 if no weight is given. Repeatable; see `styles`."),
+    ] = None,
+    reference: Annotated[Path | None, typer.Option(help="Recording whose style to take.")] = None,
+    transfer: Annotated[
+        str, typer.Option(help="What to take from --reference: style, or prosody where it says the same text.")
+    ] = "style",
+    speed: Annotated[float, typer.Option(help="2 is twice as fast.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="The same seed says the same.")] = 0,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="WAV file, or - for stdout. (default: play it)")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="With --output: raw s16le instead of WAV.")] = False,
+    device: Annotated[str | None, typer.Option(help="Loudspeaker: number or part of its name.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
+    plot: Annotated[
+        Path | None, typer.Option(help="Picture (.png) of the first sentence: spectrum, melody, attention.")
+    ] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="Show latency, speed and memory at the end.")] = False,
+) -> None:
+    """Say something: play it as it is made, or write it to a file.
+
+    [[HH AH0 L OW1]] in the text is said as these phones.
+    """
+    if text is not None and file is not None:
+        raise InputError(f"--file {file}: the text is given already; give one of them")
+    if raw and output is None:
+        raise InputError("--raw: expected --output FILE or --output - with it")
+    if device is not None and output is not None:
+        raise InputError(f"--device {device}: names a loudspeaker, but --output is {output}; give one of them")
+    tokens = _tokens(style_token or [])
+    from ondevice.synthesizer import Style, Synthesizer
+
+    synthesizer = Synthesizer.load(model, vocoder, threads)
+    style = Style(tokens, _reference(reference, synthesizer.rate_hz), transfer, speed)
+    _run(synthesizer, _lines(text, file), style, seed, output, raw, device, plot, stats)
+
+
+def _tokens(options: Iterable[str]) -> dict[int, float]:
+    """Amounts by token of options such as 3 and 7=-0.2; the same token twice adds up."""
+    amounts: dict[int, float] = {}
+    for option in options:
+        number, _, weight = option.partition("=")
+        try:
+            token, amount = int(number), float(weight or 1.0)
+        except ValueError:
+            raise InputError(f"--style-token {option}: expected a token's number, or number=weight") from None
+        amounts[token] = amounts.get(token, 0.0) + amount
+    return amounts
+
+
+def _reference(path: Path | None, rate_hz: int) -> Any:
+    if path is None:
+        return None
+    from ondevice.audio import read_audio
+
+    return read_audio(path, rate_hz)
+
+
+def _lines(text: str | None, file: Path | None) -> Iterator[str]:
+    """The text in lines, as they come."""
+    if text is not None:
+        yield text
+    elif file is not None:
+        try:
+            with file.open(encoding="utf-8", errors="replace") as lines:
+                yield from lines
+        except OSError as error:
+            raise InputError(f"--file {file}: {error.strerror or error}; expected a text file") from None
+    else:
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+        yield from sys.stdin
+
+
+def _run(
+    synthesizer: "Synthesizer", lines: Iterator[str], style: "Style", seed: int, output: str | None, raw: bool,
+    device: str | None, plot: Path | None, stats: bool,
+) -> None:  # fmt: skip
+    from ondevice.listening import until_interrupted
+    from ondevice.plotting import SpeechPicture
+    from ondevice.speaking import SpeechMeter, pcm_output
+
+    meter = SpeechMeter(synthesizer.rate_hz)
+    picture = SpeechPicture(synthesizer.rate_hz, synthesizer.voice.features.hop_samples) if plot else None
+
+    def said(sentence: "Said") -> None:
+        meter.said(sentence)
+        if picture:
+            picture.said(sentence)
+
+    chunks = meter.chunks(synthesizer.stream(lines, style, seed, _warn, said))
+    if picture:
+        chunks = picture.chunks(chunks)
+    first = next(chunks, None)  # wrong options and empty texts are told before anything is opened
+    if first is None:
+        raise InputError("nothing to say; expected text with letters or digits in it")
+    if output is not None:
+        with pcm_output(output, synthesizer.rate_hz, raw) as sink:
+            sink.write(first)
+            for chunk in chunks:
+                sink.write(chunk)
+    else:
+        from ondevice.loudspeaker import Loudspeaker
+
+        with Loudspeaker(device, synthesizer.rate_hz) as speaker:
+            speaker.write(first)
+            for chunk in until_interrupted(chunks, speaker.stop):
+                if not speaker.write(chunk):
+                    break
+    if picture and plot:
+        picture.write(plot)
+    if stats:
+        for line in meter.lines():
+            print(line, file=sys.stderr)
+
+
+def _warn(line: str) -> None:
+    print(f"ondevice: {line}", file=sys.stderr)

@@ -1,0 +1,174 @@
+"""The speech generator: text in, samples out, with the interpreter and NumPy alone.
+
+    text -> sentences of symbols -> Tacotron steps (+ style) -> log-mel -> vocoder steps -> inverse STFT -> samples
+
+Speech comes sentence by sentence, and each sentence in chunks, so that it is heard while the rest is still text.
+
+    synthesizer = Synthesizer.load("tacotron")
+    for samples in synthesizer.stream("Hello there. How are you?", Style(tokens={3: 0.4})):
+        speaker.write(samples)
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from ondevice.acoustic import AcousticModel, Mel, Trouble
+from ondevice.assets import find_asset, load_manifest
+from ondevice.errors import InputError
+from ondevice.litert import open_model
+from ondevice.pronounce import Pronouncer, SpokenSentence
+from ondevice.speech_features import speech_mel, trim_silence
+from ondevice.transfer import ProsodyScale, prosody_of
+from ondevice.vocoder import VocoderStream
+from ondevice.voice_manifest import VocoderManifest, VoiceManifest
+
+Float32 = npt.NDArray[np.float32]
+
+TRANSFERS = ("style", "prosody")
+PAUSE_S = 0.25  # between sentences
+SLOWEST, FASTEST = 0.5, 2.0
+MEL_PORTION = 16  # frames handed to the vocoder at a time: 171 ms of audio
+LONGEST_REFERENCE_S = 30.0
+QUIETEST_REFERENCE_DB = -55.0  # below full scale: nobody speaks
+
+
+@dataclass(frozen=True)
+class Style:
+    """How something is to be said; nothing set is the voice's own way."""
+
+    tokens: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))  # style token -> weight
+    reference: Float32 | None = None  # samples float32 [n] at the synthesizer's rate whose style to take
+    transfer: str = "style"  # what to take from the reference; "prosody" where it says the same text
+    speed: float = 1.0  # 2 is twice as fast
+
+    def __post_init__(self) -> None:
+        if not SLOWEST <= self.speed <= FASTEST:  # NaN too
+            raise InputError(f"speed {self.speed}: expected {SLOWEST:g} to {FASTEST:g}")
+        if self.transfer not in TRANSFERS:
+            raise InputError(f"transfer {self.transfer!r}: expected one of {', '.join(TRANSFERS)}")
+        if self.transfer == "prosody" and self.reference is None:
+            raise InputError("transfer 'prosody': expected a reference, a recording of the same text")
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence, its spectra and the seconds it took; for pictures and statistics."""
+
+    sentence: SpokenSentence
+    mel: Mel
+    log_mel: Float32  # [F, M] natural log, at the speed asked for
+    seconds: float  # of speech
+    acoustic_s: float  # that the spectra took to make
+
+
+class Synthesizer:
+    """A voice and a vocoder ready to speak."""
+
+    def __init__(self, voice: VoiceManifest, vocoder: VocoderManifest, threads: int = 1) -> None:
+        """Open the models of two checked manifests. Raises InputError or FailureError as `load` does."""
+        if voice.features != vocoder.features:
+            raise InputError(f"{vocoder.directory}: its log-mel settings differ from those of {voice.directory}")
+        self.voice, self.vocoder = voice, vocoder
+        self._models = open_model(voice, threads), open_model(vocoder, threads)
+        self.acoustic = AcousticModel(voice, self._models[0].signatures)
+        self.vocode = self._models[1].signatures["vocoder"]
+        self.pronouncer = Pronouncer(voice.pronunciation_path, voice.symbols)
+
+    @classmethod
+    def load(
+        cls, model: str | os.PathLike[str] = "tacotron", vocoder: str | os.PathLike[str] | None = None, threads: int = 1
+    ) -> Synthesizer:
+        """The voice of a name or directory, with the vocoder it was made for or another.
+
+        Raises InputError: unknown model, a file that is missing, changed or not what the manifest says; models that do
+        not fit each other. Raises FailureError: no interpreter here may run it.
+        """
+        voice = load_manifest(find_asset(model), kind=VoiceManifest)
+        return cls(voice, load_manifest(find_asset(vocoder or voice.vocoder), kind=VocoderManifest), threads)
+
+    @property
+    def rate_hz(self) -> int:
+        """Sample rate of what is said: 24,000."""
+        return self.voice.features.rate_hz
+
+    def __call__(self, text: str, style: Style | None = None, seed: int = 0) -> Float32:
+        """Everything at once: samples float32 [n] in -1..1."""
+        return np.concatenate([np.zeros(0, np.float32), *self.stream(text, style, seed)])
+
+    def stream(
+        self, text: str | Iterable[str], style: Style | None = None, seed: int = 0,
+        warn: Callable[[str], None] = lambda _: None, said: Callable[[Said], None] = lambda _: None,
+    ) -> Iterator[Float32]:  # fmt: skip
+        """Chunks of samples float32 [n] in -1..1, the first before the second sentence is looked at.
+
+        text may be lines, as they come. `warn` is told what cannot be spoken and what went wrong, `said` each sentence
+        before its samples come. The same seed says the same.
+        """
+        style = style or Style()
+        wanted = self._style(style)
+        vocoder = VocoderStream(self.vocoder, self.vocode)
+        pause = np.zeros(round(PAUSE_S / style.speed * self.rate_hz), np.float32)
+        for number, sentence in enumerate(self.pronouncer.sentences(text, self.voice.most_symbols, warn)):
+            if number:
+                yield pause
+            began = time.perf_counter()
+            prosody = self._prosody(style, sentence, wanted, number)
+            mel = self.acoustic.say(sentence.ids, wanted, prosody, seed + number)
+            if mel.trouble is not Trouble.NONE:
+                warn(f"{mel.trouble.value}, the sentence may be cut or garbled: {sentence.text!r}")
+            log_mel = change_speed(self.acoustic.refine(mel.frames), style.speed)
+            seconds = len(log_mel) * self.acoustic.hop_s
+            said(Said(sentence, mel, log_mel, seconds, time.perf_counter() - began))
+            for start in range(0, len(log_mel), MEL_PORTION):
+                yield from _some(vocoder.accept(log_mel[start : start + MEL_PORTION]))
+            yield from _some(vocoder.finish())
+
+    def _style(self, style: Style) -> Float32:
+        base = None if style.reference is None else self.style_of(style.reference)
+        return self.acoustic.style_of_tokens(style.tokens, base)
+
+    def _prosody(self, style: Style, sentence: SpokenSentence, wanted: Float32, number: int) -> Float32 | None:
+        """Prosody [N, 4] of the reference for a sentence, where that was asked for."""
+        if style.transfer != "prosody" or style.reference is None:
+            return None
+        if not self.voice.prosody_mean:
+            raise InputError(f"voice {self.voice.name}: was not trained to transfer prosody; expected --transfer style")
+        if number:
+            raise InputError("transfer 'prosody': several sentences; expected the one that the reference says")
+        scale = ProsodyScale(*(np.asarray(x, np.float32) for x in (self.voice.prosody_mean, self.voice.prosody_std)))
+        return prosody_of(self.acoustic, sentence.ids, trim_silence(style.reference), wanted, scale)
+
+    def style_of(self, samples: Float32) -> Float32:
+        """The style [1, S] of a recording's first half minute. Raises InputError when nobody speaks in it."""
+        samples = trim_silence(samples[: round(LONGEST_REFERENCE_S * self.rate_hz)])
+        power = float(np.mean(samples.astype(np.float64) ** 2)) if len(samples) else 0.0
+        level_db = 10 * np.log10(max(power, 1e-12))
+        if level_db < QUIETEST_REFERENCE_DB:
+            raise InputError(f"reference: its level is {level_db:.0f} dB; expected speech")
+        mean, std = self.voice.mean_and_std
+        return self.acoustic.style_of_mel(((speech_mel(samples) - mean) / std).astype(np.float32))
+
+
+def _some(samples: Float32) -> Iterator[Float32]:
+    if len(samples):
+        yield np.clip(samples, -1.0, 1.0)
+
+
+def change_speed(log_mel: Float32, speed: float) -> Float32:
+    """Log-mel [F, M] as [round(F / speed), M], interpolated in time: the same pitch, said faster or slower."""
+    if speed == 1.0:
+        return log_mel
+    at = np.linspace(0, len(log_mel) - 1, max(1, round(len(log_mel) / speed)))
+    low = np.minimum(at.astype(int), len(log_mel) - 1)
+    high = np.minimum(low + 1, len(log_mel) - 1)
+    part = (at - low)[:, None].astype(np.float32)
+    mixed: Float32 = log_mel[low] * (1 - part) + log_mel[high] * part
+    return mixed

@@ -1,0 +1,166 @@
+"""How good the synthetic speech is, measured on recordings of the same sentences that nothing was trained on.
+
+    python -m tests.benchmarks.speech CORPUS [--parts intelligibility,prosody,copies,styles,speed] [--limit 100]
+
+CORPUS is a JSONL manifest (or its folder) of one speaker with a test split. Needs `pip install pocketsphinx==5.1.1`
+for intelligibility; espeak-ng and flite are timed where they are installed.
+"""
+
+import argparse
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import soxr
+
+from models.griffin_lim import griffin_lim
+from models.speech_metrics import (
+    align,
+    f0_errors,
+    log_spectral_distance,
+    mcd13,
+    mcd13_dtw,
+)
+from models.speech_store import SPEECH_RATE_HZ, load_speech, read_original
+from ondevice.evaluation import Transcriber
+from ondevice.normalize import english
+from ondevice.pitch import track_pitch
+from ondevice.recognizer import Recognizer
+from ondevice.speech_features import SPEECH_HOP_SAMPLES, speech_mel
+from ondevice.styles import measure_styles
+from ondevice.synthesizer import Style, Synthesizer
+from ondevice.vocoder import VocoderStream
+
+Recording = tuple[str, np.ndarray]  # text, samples at 24 kHz
+PARTS = ("intelligibility", "prosody", "copies", "styles", "speed")
+STYLE_SENTENCES = 8
+
+
+def heard(recognize: Callable[[np.ndarray], str], audio: Sequence[np.ndarray], texts: Sequence[str]) -> float:
+    """Word error rate of a recogniser on 24 kHz samples."""
+    said = [english(recognize(soxr.resample(x, SPEECH_RATE_HZ, 16_000).astype(np.float32))) for x in audio]
+    return float(jiwer.wer([english(text) for text in texts], said))
+
+
+def intelligibility(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
+    """WER of two recognisers on the recordings and on what the voice makes of their texts."""
+    from tests.benchmarks.pocketsphinx_peer import pocketsphinx
+
+    texts = [text for text, _ in recordings]
+    spoken = [synthesizer(text) for text in texts]
+    print(f"{'recogniser':<20} {'recorded':>9} {'synthetic':>10} {'ratio':>6}   WER of {len(texts)} sentences")
+    for name, recognize in (("PocketSphinx 5.1.1", pocketsphinx()), ("rnnt", Transcriber(Recognizer.load("rnnt")))):
+        human, synthetic = heard(recognize, [x for _, x in recordings], texts), heard(recognize, spoken, texts)
+        print(f"{name:<20} {human:9.1%} {synthetic:10.1%} {synthetic / human:6.2f}", flush=True)
+
+
+def prosody(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
+    """Distance from the recording: in the voice's neutral style, and with the recording as reference."""
+    print(
+        f"{'reference':<20} {'MCD13 (DTW)':>12} {'FFE':>7} {'GPE':>7} {'VDE':>7}   mean of {len(recordings)} sentences"
+    )
+    for name in ("none", "style"):
+        rows = []
+        for text, samples in recordings:
+            made = synthesizer(text, Style(reference=samples if name == "style" else None))
+            path = align(samples, made, SPEECH_RATE_HZ)
+            errors = f0_errors(track_pitch(samples, SPEECH_RATE_HZ), track_pitch(made, SPEECH_RATE_HZ), path)
+            distance = mcd13_dtw(samples, made, SPEECH_RATE_HZ, path)
+            rows.append((distance, errors.frame, errors.gross, errors.voicing))
+        mcd, frame, gross, voicing = np.mean(rows, axis=0)
+        print(f"{name:<20} {mcd:9.2f} dB {frame:7.1%} {gross:7.1%} {voicing:7.1%}", flush=True)
+
+
+def copies(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
+    """Copy-synthesis: recordings through log-mel and back, by the vocoder and by Griffin-Lim."""
+    stream = VocoderStream(synthesizer.vocoder, synthesizer.vocode)
+
+    def vocoder(mel: np.ndarray) -> np.ndarray:
+        return np.concatenate([stream.accept(mel), stream.finish()])
+
+    print(
+        f"{'from log-mel by':<20} {'MCD13':>9} {'LSD':>9} {'FFE':>7} {'RTF':>7}   mean of {len(recordings)} recordings"
+    )
+    for name, make in ((synthesizer.vocoder.name, vocoder), ("Griffin-Lim, 60", griffin_lim)):
+        rows, seconds, audio_s = [], 0.0, 0.0
+        for _, samples in recordings:
+            samples = samples[: len(samples) // SPEECH_HOP_SAMPLES * SPEECH_HOP_SAMPLES]
+            mel, began = speech_mel(samples), time.perf_counter()
+            copy = make(mel)
+            seconds, audio_s = seconds + time.perf_counter() - began, audio_s + len(samples) / SPEECH_RATE_HZ
+            errors = f0_errors(track_pitch(samples, SPEECH_RATE_HZ), track_pitch(copy, SPEECH_RATE_HZ))
+            lsd = log_spectral_distance(samples, copy, SPEECH_RATE_HZ)
+            rows.append((mcd13(samples, copy, SPEECH_RATE_HZ), lsd, errors.frame))
+        distance, lsd, frame = np.mean(rows, axis=0)
+        print(f"{name:<20} {distance:6.2f} dB {lsd:6.2f} dB {frame:7.1%} {seconds / audio_s:7.4f}", flush=True)
+
+
+def styles(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
+    """What each token does: change per unit of weight, and how steadily (Spearman's rho over 7 weights)."""
+    texts = [text for text, _ in recordings[:STYLE_SENTENCES]]
+
+    def say(text: str, token: int, weight: float) -> np.ndarray:
+        return synthesizer(text, Style({token: weight}))
+
+    names = ("F0 mean, semitones", "F0 range, semitones", "energy, dB", "rate, %")
+    print(f"{'token':<6}" + "".join(f"{name:>22} {'rho':>6}" for name in names))
+    for found in measure_styles(say, synthesizer.voice.tokens, SPEECH_RATE_HZ, texts):
+        effects = (found.f0_mean_semitones, found.f0_range_semitones, found.energy_db, found.rate_percent)
+        print(f"{found.token:<6}" + "".join(f"{e.slope:+22.2f} {e.rho:+6.2f}" for e in effects), flush=True)
+
+
+def speed(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
+    """Time to the first sound and real-time factor on one thread, for texts of several lengths; others beside it."""
+    texts = [text for text, _ in recordings]
+    lengths = {"a sentence": texts[0], "ten sentences": " ".join(texts[:10]), "all": " ".join(texts)}
+    print(f"{'text':<20} {'audio':>8} {'first audio':>12} {'RTF':>8}")
+    for name, text in lengths.items():
+        began, samples, first = time.perf_counter(), 0, 0.0
+        for chunk in synthesizer.stream(text):
+            first = first or time.perf_counter() - began
+            samples += len(chunk)
+        audio_s, seconds = samples / SPEECH_RATE_HZ, time.perf_counter() - began
+        print(f"{name:<20} {audio_s:6.1f} s {1000 * first:9.0f} ms {seconds / audio_s:8.4f}", flush=True)
+    for command in (["espeak-ng", "-f"], ["flite", "-voice", "slt", "-f"]):
+        if not shutil.which(command[0]):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            script, wav = Path(folder, "text.txt"), Path(folder, "out.wav")
+            script.write_text(lengths["all"], encoding="utf-8")
+            began = time.perf_counter()
+            subprocess.run([*command, script, "-w" if command[0] == "espeak-ng" else "-o", wav], check=True)
+            seconds, audio_s = time.perf_counter() - began, _seconds(wav)
+        print(f"{command[0] + ', all':<20} {audio_s:6.1f} s {'':>12} {seconds / audio_s:8.4f}", flush=True)
+
+
+def _seconds(path: Path) -> float:
+    import soundfile
+
+    return float(soundfile.info(path).duration)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--limit", type=int, default=100)
+    parser.add_argument("--model", default="tacotron")
+    parser.add_argument("--vocoder")
+    options = parser.parse_args()
+    utterances = list(read_original(options.corpus, "test"))[: options.limit]
+    recordings = [(u.text, load_speech(u)) for u in utterances]
+    synthesizer = Synthesizer.load(options.model, options.vocoder)
+    for part in options.parts.split(","):
+        if part not in PARTS:
+            raise SystemExit(f"--parts {part}: expected some of {', '.join(PARTS)}")
+        print(f"\n{part}")
+        globals()[part](synthesizer, recordings)
+
+
+if __name__ == "__main__":
+    main()
