@@ -91,13 +91,12 @@ def build_voice(
     return _build(target, precision, lambda name: to_tflite(trained.tacotron, made, name), made, files, values, run)
 
 
-def build_vocoder(
-    vocoder: Vocoder, mean: np.ndarray, std: np.ndarray, target: Path, card: Card, precision: str, log_mel: np.ndarray
-) -> dict[str, Any]:
+def build_vocoder(vocoder: Vocoder, target: Path, card: Card, precision: str, log_mel: np.ndarray) -> dict[str, Any]:
     """The same of a vocoder, over natural-log mel [F, M] of a recording."""
     from ondevice.vocoder import VocoderStream
 
     made = vocoder_endpoints(vocoder)
+    mean, std = (ops.convert_to_numpy(x) for x in (vocoder.mean, vocoder.std))
 
     def values(directory: Path, name: str) -> dict[str, Any]:
         return {

@@ -5,6 +5,7 @@
 A voice of an hour learns to read from a synthetic voice first (`start`: weights of an earlier run).
 """
 
+import json
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -19,7 +20,8 @@ from models.recipe import write_json
 from models.speaking import Speaker, plot_spoken
 from models.speech_store import SpeechStore, cached_speech
 from models.step_run import StepConfig, StepRun, plot_log
-from models.tacotron import PRESETS, Tacotron
+from models.style import StyleConfig
+from models.tacotron import PRESETS, Tacotron, TacotronConfig
 from models.tacotron_data import TacotronBatches
 from models.tacotron_training import TacotronLossConfig, TacotronTrainer
 from models.vocoder_data import MelStatistics
@@ -27,6 +29,7 @@ from ondevice.errors import InputError
 from ondevice.speech_features import SPEECH_MEL
 
 DEV_SENTENCES = 48
+NEUTRAL_SENTENCES = 200  # whose mean style is the neutral one
 PICTURES = 3
 
 
@@ -44,7 +47,7 @@ class VoiceData:
 
 def prepare(
     output: Path, data: VoiceData, config: StepConfig, encode: Callable[[str], Sequence[int]], *,
-    symbols: int, start: Path | None = None, losses: TacotronLossConfig | None = None,
+    symbols: int, start: Path | None = None, precision: str = "float32", losses: TacotronLossConfig | None = None,
 ) -> StepRun:  # fmt: skip
     """Everything up to the first step: a run in `output`, at its newest checkpoint if there is one."""
     if config.preset not in PRESETS:
@@ -57,6 +60,7 @@ def prepare(
         (output / "norm.json").write_bytes(data.norm.read_bytes())
     statistics = MelStatistics.of(voice, output / "norm.json", SPEECH_MEL)
     keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(precision)
     sizes = PRESETS[config.preset]
     if symbols > sizes.symbols:
         raise InputError(f"{symbols} symbols: preset {config.preset} has room for {sizes.symbols}")
@@ -121,6 +125,31 @@ def train(run: StepRun, stop_after_s: float = float("inf")) -> Path:
     path, part = run.directory / "tacotron.weights.h5", run.directory / "part.weights.h5"
     with run.averaged():
         run.trainer.tacotron.save_weights(part)
+        neutral = neutral_style(run)
     os.replace(part, path)
+    write_json(run.directory / "neutral.json", neutral.tolist())
     plot_log(run.directory, ("before", "refined", "stop", "guide"))
     return path
+
+
+def neutral_style(run: StepRun) -> np.ndarray:
+    """The mean style [S] of the voice's own recordings: how it speaks when nothing is asked for."""
+    batches: TacotronBatches = run.batches
+    own = [item for item in batches.items if item.store is batches.stores[0]]
+    speaker = Speaker(run.trainer.tacotron)
+    chosen = own[:: max(1, len(own) // NEUTRAL_SENTENCES)]
+    return np.mean([speaker.style_of(batches.mel(item))[0] for item in chosen], axis=0)
+
+
+def load_tacotron(directory: Path) -> Tacotron:
+    """The trained network of a finished run. Raises InputError when the folder holds none."""
+    try:
+        values = json.loads((directory / "config.json").read_text(encoding="utf-8"))["tacotron"]
+        style = {**values.pop("style")}
+        style["filters"] = tuple(style["filters"])
+        tacotron = Tacotron(TacotronConfig(**values, style=StyleConfig(**style)))
+        tacotron.build()
+        tacotron.load_weights(directory / "tacotron.weights.h5")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{directory}: {error}; expected the folder of a finished voice run") from None
+    return tacotron

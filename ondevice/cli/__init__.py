@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from ondevice.cli import train
+from ondevice.cli import train, train_voice
 from ondevice.cli.devices import devices
 from ondevice.cli.evaluate import evaluate
 from ondevice.cli.export import app as export_app
@@ -30,6 +30,8 @@ app.command()(styles)
 app.command()(evaluate)
 app.add_typer(models_app, name="models")
 app.command()(devices)
+train.app.command()(train_voice.tacotron)
+train.app.command()(train_voice.copies)
 app.add_typer(train.app, name="train")
 app.add_typer(export_app, name="export")
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,20 +26,12 @@ def rnnt(
     split: Annotated[str, typer.Option(help="Its split to use.")] = "dev",
 ) -> None:
     """Export the recogniser: model.tflite, manifest.json and report.json, proven equal to the trained network."""
-    from ondevice.checkout import require_checkout
-
-    require_checkout("export")
-    from models.backend import start_backend
-
-    start_backend()
+    _require(quantize)
     from export.asset import Card, build_asset
-    from export.convert import PRECISIONS
     from models.recipe import load_trained
     from ondevice.audio import read_audio
     from ondevice.utterances import read_utterances
 
-    if quantize not in PRECISIONS:
-        raise InputError(f"--quantize {quantize}: expected one of {', '.join(PRECISIONS)}")
     utterances = read_utterances(labelled, split) if labelled else []
     samples = read_audio(recording)
     curves = run / "curves.png"
@@ -80,3 +72,86 @@ def tune(
         print(f"{settings}  WER {trial.wer:.4f}{mark}", flush=True)
 
     show(run(Recognizer.load(model), read_utterances(manifests, split, limit), beam, show), "  best")
+
+
+Card_ = Annotated[Path, typer.Option(help="Model card (JSON): name, description, licence, data.")]
+Quantize = Annotated[str, typer.Option(help="float32, float16 or dynamic-int8.")]
+
+
+@app.command("voice")
+def voice(
+    run: Annotated[Path, typer.Argument(help="Output folder of `ondevice train tacotron`.")],
+    output: Annotated[Path, typer.Option(help="Folder of the asset to write.")],
+    card: Card_,
+    recording: Annotated[Path, typer.Option(help="A real recording over which the files are compared with Keras.")],
+    text: Annotated[str, typer.Option(help="What is said in it.")],
+    pronunciation: Annotated[Path, typer.Option(help="The pronunciation file the run was trained with.")],
+    vocoder: Annotated[str, typer.Option(help="Name of the vocoder asset to speak with.")] = "vocoder",
+    quantize: Quantize = "dynamic-int8",
+) -> None:
+    """Export a voice: model.tflite, manifest.json, pronunciation.npz and report.json, proven equal to the network."""
+    _require(quantize)
+    import json
+
+    import numpy as np
+
+    from export.asset import Card
+    from export.voice import TrainedVoice, build_voice
+    from models.train_tacotron import load_tacotron
+    from ondevice.audio import read_audio
+    from ondevice.pronounce import Pronouncer
+    from ondevice.speech_features import SPEECH_RATE_HZ, speech_mel, trim_silence
+
+    try:
+        norm = json.loads((run / "norm.json").read_text(encoding="utf-8"))
+        neutral = np.array(json.loads((run / "neutral.json").read_text(encoding="utf-8")), np.float32)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{run}: {error}; expected the folder of a finished voice run") from None
+    mean, std = (np.array(norm[name], np.float32) for name in ("mean", "std"))
+    trained = TrainedVoice(load_tacotron(run), mean, std, neutral, pronunciation, vocoder)
+    mel = (speech_mel(trim_silence(read_audio(recording, SPEECH_RATE_HZ))) - mean) / std
+    symbols = Pronouncer(pronunciation).encode(text)
+    _tell(output, build_voice(trained, output, Card.load(card), quantize, symbols, mel.astype(np.float32)))
+
+
+@app.command("vocoder")
+def vocoder(
+    run: Annotated[Path, typer.Argument(help="Output folder of `ondevice train vocoder`.")],
+    output: Annotated[Path, typer.Option(help="Folder of the asset to write.")],
+    card: Card_,
+    recording: Annotated[Path, typer.Option(help="A real recording over which the files are compared with Keras.")],
+    quantize: Quantize = "dynamic-int8",
+) -> None:
+    """Export a vocoder: model.tflite, manifest.json and report.json, proven equal to the trained network."""
+    _require(quantize)
+    from export.asset import Card
+    from export.voice import build_vocoder
+    from models.train_vocoder import load_vocoder
+    from ondevice.audio import read_audio
+    from ondevice.speech_features import SPEECH_RATE_HZ, speech_mel
+
+    trained = load_vocoder(run)
+    mel = speech_mel(read_audio(recording, SPEECH_RATE_HZ))
+    _tell(output, build_vocoder(trained, output, Card.load(card), quantize, mel))
+
+
+def _require(quantize: str) -> None:
+    from ondevice.checkout import require_checkout
+
+    require_checkout("export")
+    from models.backend import start_backend
+
+    start_backend()
+    from export.convert import PRECISIONS
+
+    if quantize not in PRECISIONS:
+        raise InputError(f"--quantize {quantize}: expected one of {', '.join(PRECISIONS)}")
+
+
+def _tell(output: Path, report: dict[str, Any]) -> None:
+    """One line for each precision of an asset's report."""
+    for precision, rows in report["parity"].items():
+        worst = max(rows, key=lambda row: row["relative_rms"])
+        size, error = report["bytes"][precision] / 1e6, worst["relative_rms"]
+        print(f"{precision:<13} {size:7.2f} MB  largest relative RMS error {error:.2e} ({worst['tensor']})")
+    print(f"{output}: written", file=sys.stderr)

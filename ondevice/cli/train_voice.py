@@ -1,0 +1,94 @@
+"""`ondevice train tacotron | vocoder | copies`: the speech generator's parts, from a checkout."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ondevice.errors import InputError
+
+Data = Annotated[list[Path], typer.Option(help="Corpus with train and dev splits: manifest or folder. Repeatable.")]
+Output = Annotated[Path, typer.Option(help="Folder of the run: checkpoints, logs, curves, final weights.")]
+Cache = Annotated[Path, typer.Option(help="Folder for decoded waveforms.")]
+Precision = Annotated[str, typer.Option(help="float32 or mixed_bfloat16.")]
+StopAfter = Annotated[float | None, typer.Option(help="Stop cleanly after so many minutes.")]
+Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+
+
+def tacotron(
+    data: Data,
+    output: Output,
+    pronunciation: Annotated[Path, typer.Option(help="File of `ondevice train lexicon`.")],
+    extra: Annotated[
+        list[Path] | None, typer.Option(help="Further training speech: a synthetic voice, copies. Repeatable.")
+    ] = None,
+    extra_share: Annotated[float, typer.Option(min=0, help="How often it is drawn; the voice itself is 1.")] = 1.0,
+    start: Annotated[Path | None, typer.Option(help="Run to begin with the weights of.")] = None,
+    preset: Annotated[str, typer.Option(help="tiny, small or paper.")] = "small",
+    steps: Annotated[int, typer.Option(min=1, help="Training steps in all.")] = 20_000,
+    cooldown: Annotated[int, typer.Option(min=1, help="Steps over which the rate falls at the end.")] = 5_000,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    batch_seconds: Annotated[float, typer.Option(min=1, help="Seconds of audio in a batch, padding included.")] = 53.0,
+    precision: Precision = "float32",
+    evaluate_steps: Annotated[int, typer.Option(min=1, help="Steps between looks at the dev split.")] = 500,
+    cache: Cache = Path("cache"),
+    stop_after: StopAfter = None,
+    seed: Seed = 0,
+) -> None:
+    """Train a voice (Tacotron 2 with style tokens). Interrupted? The same command goes on where it stopped."""
+    _start(precision, steps, cooldown)
+    from models import train_tacotron as recipe
+    from models.step_run import StepConfig
+    from ondevice.phonemes import SYMBOLS
+    from ondevice.pronounce import Pronouncer
+    from ondevice.speech_features import SPEECH_HOP_SAMPLES, SPEECH_RATE_HZ
+
+    frames = round(batch_seconds * SPEECH_RATE_HZ / SPEECH_HOP_SAMPLES)
+    run = recipe.prepare(
+        output,
+        recipe.VoiceData(
+            tuple(data), tuple(extra or ()), extra_share, cache, frames, start / "norm.json" if start else None
+        ),
+        StepConfig(
+            preset=preset, steps=steps, peak_rate=rate, cooldown_steps=cooldown, weight_decay=1e-6, clip_norm=1.0,
+            evaluate_steps=evaluate_steps, seed=seed,
+        ),
+        Pronouncer(pronunciation).encode,
+        symbols=len(SYMBOLS),
+        precision=precision,
+        start=start / "tacotron.weights.h5" if start else None,
+    )  # fmt: skip
+    if run.step:
+        _say(f"going on from step {run.step}")
+    weights = recipe.train(run, stop_after * 60 if stop_after else float("inf"))
+    _say(f"{run.step} steps done; weights in {weights}, curves and pictures beside them")
+
+
+def copies(
+    corpus: Annotated[Path, typer.Argument(help="Corpus whose train split is copied.")],
+    output: Annotated[Path, typer.Option(help="Folder for the copies (tar shards and manifest.jsonl).")],
+    count: Annotated[int, typer.Option(min=1, help="Copies of each recording.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that make them.")] = 2,
+    seed: Seed = 0,
+) -> None:
+    """Copy recordings with another pitch, range, rate, loudness and effort, for style tokens to learn from."""
+    from models.copies import write_copies
+
+    for done in write_copies(corpus, output, count, seed, jobs):
+        _say(f"{done} recordings copied")
+
+
+def _start(precision: str, steps: int, cooldown: int) -> None:
+    """Check what every run has, and start the backend."""
+    if precision not in ("float32", "mixed_bfloat16"):
+        raise InputError(f"--precision {precision}: expected float32 or mixed_bfloat16")
+    if cooldown > steps:
+        raise InputError(f"--cooldown {cooldown}: expected at most --steps ({steps})")
+    from models.backend import start_backend
+
+    start_backend()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
