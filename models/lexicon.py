@@ -1,16 +1,12 @@
-"""Build the pronunciation file of the speech generator from a dictionary such as CMUdict.
-
-    python -m models.lexicon --dict cmudict.dict.gz --licence cmudict.LICENSE --output pronunciation.npz
+"""Build the pronunciation file of the speech generator from a dictionary such as CMUdict (`ondevice train lexicon`).
 
 The letter-to-sound model is an n-gram model over graphones. What it does on words it has not seen is measured on a
 twentieth of the words, held out by families (care, cares, caring, carer), so that no inflected form gives one away.
 """
 
-import argparse
 import gzip
 import io
 import re
-import sys
 import time
 import zlib
 from collections import Counter, defaultdict
@@ -24,6 +20,7 @@ import numpy as np
 from models.graphones import Graphone, align
 from models.ngram import estimate
 from ondevice.errors import InputError
+from ondevice.files import atomic_bytes
 from ondevice.letter_to_sound import BEAM, BOS, END, FIRST, LetterToSound, Phones
 from ondevice.lexicon import arrays
 from ondevice.lm import NgramLm, Table
@@ -212,9 +209,9 @@ def build(dictionary: Path, licence: str, output: Path, *, compare: bool = True,
         "held_out": {
             name: value for name, value in asdict(result).items() if name != "ms_per_word"
         },  # the same file again
-        "command": "python -m models.lexicon",
+        "command": "ondevice train lexicon",
     }
-    with output.open("wb") as file:
+    with atomic_bytes(output) as file:
         np.savez_compressed(file, **arrays(lexicon, model, metadata))
     print(f"{output}: {output.stat().st_size / 1e6:.2f} MB, {len(lexicon)} words")
     return result
@@ -224,24 +221,3 @@ def _compressed_size(named: Mapping[str, Any]) -> int:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **named)
     return len(buffer.getvalue())
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m models.lexicon", description="Build the pronunciation file.")
-    parser.add_argument("--dict", type=Path, required=True, help="CMUdict file, plain or .gz")
-    parser.add_argument("--licence", type=Path, required=True, help="its licence, which goes along in the file")
-    parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
-    parser.add_argument("--no-compare", action="store_true", help="measure only the model that is written")
-    given = parser.parse_args(arguments)
-    try:
-        licence = given.licence.read_text(encoding="utf-8")
-        build(given.dict, licence, given.output, compare=not given.no_compare)
-    except (InputError, OSError) as error:
-        print(f"models.lexicon: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,18 +1,18 @@
-"""The training recipe of the vocoders: `python -m models.train_vocoder --data CORPUS --output FOLDER`.
+"""The training recipe of the vocoders: what `ondevice train vocoder` and `ondevice train wavenet` do.
 
     corpora -> cached waveforms -> mel statistics (norm.json) -> run -> <model>.weights.h5, curves.png, spoken/*.wav
 
-The default vocoder learns from spectral losses alone in stage one; stage two goes on from its weights (`--start`) with
-discriminators (`--adversarial`). `--model wavenet` learns the likelihood of samples. A run stopped at any point goes
-on with the same command.
+The default vocoder learns from spectral losses alone in stage one; stage two goes on from its weights (`start`) with
+discriminators (`adversarial`). A WaveNet learns the likelihood of samples. A run stopped at any point goes on with the
+same options.
 """
 
-import argparse
+import json
+import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import keras
@@ -23,16 +23,47 @@ from models.progress import Progress
 from models.recipe import write_json
 from models.speech_store import SpeechStore, cached_speech
 from models.step_run import StepConfig, StepRun, mean_logs, plot_log
-from models.vocoder import PRESETS, Vocoder
+from models.vocoder import PRESETS, Vocoder, VocoderConfig
 from models.vocoder_data import MelStatistics, SegmentBatches
 from models.vocoder_training import VocoderTrainer
 from models.wavenet import PRESETS as WAVENET_PRESETS
 from models.wavenet import Wavenet
 from models.wavenet_training import WavenetTrainer
-from ondevice.errors import InputError, OndeviceError
+from ondevice.errors import InputError
 from ondevice.speech_features import SPEECH_MEL, speech_mel
 
 DEV_BATCHES = 6
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VocoderOptions:
+    """What is trained, on what, and for how long."""
+
+    data: tuple[Path, ...]  # corpora with train and dev splits
+    output: Path
+    cache: Path | None = None  # of decoded waveforms; None: in the output folder
+    model: str = "vocoder"  # or wavenet
+    preset: str = "small"  # or paper, of wavenet
+    steps: int = 60_000
+    cooldown: int | None = None  # steps over which the rate falls; None: a quarter
+    rate: float = 1e-3
+    batch: int = 8  # segments
+    frames: int = 112  # of 10.7 ms in a segment
+    precision: str = "float32"
+    start: Path | None = None  # weights of an earlier stage
+    adversarial: bool = False
+    evaluate: int = 1_000  # steps between evaluations
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        presets = {"vocoder": PRESETS, "wavenet": WAVENET_PRESETS}.get(self.model)
+        if presets is None:
+            raise InputError(f"--model {self.model}: expected vocoder or wavenet")
+        if self.preset not in presets:
+            raise InputError(f"--preset {self.preset}: expected one of {', '.join(presets)} for a {self.model}")
+        if self.adversarial and self.model != "vocoder":
+            raise InputError("--adversarial: is for a vocoder, not for a wavenet")
 
 
 def stores_of(corpora: Sequence[Path], split: str, cache: Path) -> list[SpeechStore]:
@@ -53,57 +84,57 @@ def evaluator(trainer: keras.Model, batches: SegmentBatches) -> Callable[[], dic
     return evaluate
 
 
-def make_trainer(arguments: argparse.Namespace, statistics: MelStatistics) -> tuple[keras.Model, keras.Model]:
+def make_trainer(options: VocoderOptions, statistics: MelStatistics) -> tuple[keras.Model, keras.Model]:
     """(trainer, the vocoder in it), built, beginning with the weights of an earlier stage if there are any."""
-    if arguments.model == "wavenet":
-        model = Wavenet(WAVENET_PRESETS[arguments.preset])
+    if options.model == "wavenet":
+        model = Wavenet(WAVENET_PRESETS[options.preset])
         trainer = WavenetTrainer(model)
     else:
-        model = Vocoder(PRESETS[arguments.preset])
-        discriminators = Discriminators() if arguments.adversarial else None
+        model = Vocoder(PRESETS[options.preset])
+        discriminators = Discriminators() if options.adversarial else None
         if discriminators is not None:
             discriminators.build()
         trainer = VocoderTrainer(model, SPEECH_MEL, discriminator=discriminators)
     model.build()
     model.set_statistics(statistics.mean, statistics.std)
-    if arguments.start:
-        model.load_weights(arguments.start)
+    if options.start:
+        model.load_weights(options.start)
     return trainer, model
 
 
-def prepare(arguments: argparse.Namespace) -> tuple[StepRun, list[SpeechStore]]:
+def prepare(options: VocoderOptions) -> tuple[StepRun, list[SpeechStore]]:
     """Everything up to the first step: the run, at its newest checkpoint, and the development waveforms."""
-    output: Path = arguments.output
+    output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
-    cache = arguments.cache or output / "cache"
-    train, development = (stores_of(arguments.data, split, cache) for split in ("train", "dev"))
+    cache = options.cache or output / "cache"
+    train, development = (stores_of(options.data, split, cache) for split in ("train", "dev"))
     statistics = MelStatistics.of(train, output / "norm.json", SPEECH_MEL)
 
     config = StepConfig(
-        preset=arguments.preset, steps=arguments.steps, peak_rate=arguments.rate, seed=arguments.seed,
-        cooldown_steps=arguments.cooldown or max(1, arguments.steps // 4), evaluate_steps=arguments.evaluate,
-        beta_1=0.8 if arguments.adversarial else 0.9,
+        preset=options.preset, steps=options.steps, peak_rate=options.rate, seed=options.seed,
+        cooldown_steps=options.cooldown or max(1, options.steps // 4), evaluate_steps=options.evaluate,
+        beta_1=0.8 if options.adversarial else 0.9,
     )  # fmt: skip
     keras.utils.set_random_seed(config.seed)
-    keras.config.set_dtype_policy(arguments.precision)
-    trainer, model = make_trainer(arguments, statistics)
-    batches = SegmentBatches(train, SPEECH_MEL, arguments.batch, arguments.frames, seed=config.seed)
+    keras.config.set_dtype_policy(options.precision)
+    trainer, model = make_trainer(options, statistics)
+    batches = SegmentBatches(train, SPEECH_MEL, options.batch, options.frames, seed=config.seed)
     fixed = replace(batches, stores=development, seed=1, gain_db=0.0)
     run = StepRun(output, trainer, batches, config, evaluator(trainer, fixed))
     settings = {
-        "model": arguments.model, "sizes": asdict(model.config), "mel": asdict(SPEECH_MEL),
-        "train": asdict(config), "arguments": {k: str(v) for k, v in vars(arguments).items()},
+        "model": options.model, "sizes": asdict(model.config), "mel": asdict(SPEECH_MEL),
+        "train": asdict(config), "options": {k: str(v) for k, v in vars(options).items()},
     }  # fmt: skip
-    if arguments.model == "vocoder":
+    if options.model == "vocoder":
         settings["losses"] = asdict(trainer.config)
     write_json(output / "config.json", settings)
     if run.restore():
-        print(f"going on from step {run.step}", file=sys.stderr)
+        _log.info("going on from step %d", run.step)
     return run, development
 
 
-def write_final(run: StepRun, development: Sequence[SpeechStore]) -> None:
-    """The averaged weights of the vocoder alone, the curves, and some development utterances spoken by it."""
+def write_final(run: StepRun, development: Sequence[SpeechStore]) -> Path:
+    """The averaged weights of the vocoder alone, whose file is returned; the curves; some utterances spoken by it."""
     trainer = run.trainer
     model = trainer.vocoder if isinstance(trainer, VocoderTrainer) else trainer.wavenet
     path = run.directory / f"{type(model).__name__.lower()}.weights.h5"
@@ -113,6 +144,7 @@ def write_final(run: StepRun, development: Sequence[SpeechStore]) -> None:
         if isinstance(trainer, VocoderTrainer):
             speak(model, development[0], run.directory / "spoken")
     plot_log(run.directory, ("loss", "convergence", "log_magnitude", "mel", "adversarial", "discriminator"))
+    return path
 
 
 def speak(vocoder: Vocoder, store: SpeechStore, folder: Path, count: int = 4) -> None:
@@ -127,42 +159,9 @@ def speak(vocoder: Vocoder, store: SpeechStore, folder: Path, count: int = 4) ->
         soundfile.write(folder / f"{number}-vocoder.wav", np.clip(heard, -1, 1), SPEECH_MEL.rate_hz)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m models.train_vocoder", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, action="append", required=True, help="corpus; repeatable")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--cache", type=Path, help="folder of decoded waveforms (default: in the output folder)")
-    parser.add_argument("--model", choices=("vocoder", "wavenet"), default="vocoder")
-    parser.add_argument("--preset", choices=("small", "paper"), default="small", help="paper: of wavenet only")
-    parser.add_argument("--steps", type=int, default=60_000)
-    parser.add_argument("--cooldown", type=int, help="steps over which the rate falls (default: a quarter)")
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--batch", type=int, default=8, help="segments in a batch")
-    parser.add_argument("--frames", type=int, default=112, help="frames of 10.7 ms in a segment")
-    parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
-    parser.add_argument("--start", type=Path, help="vocoder.weights.h5 of an earlier stage")
-    parser.add_argument("--adversarial", action="store_true", help="train with discriminators")
-    parser.add_argument("--evaluate", type=int, default=1_000, help="steps between evaluations")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop cleanly after so long")
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train as the command line says; 0, or 2 for bad input."""
-    options = parse(arguments)
-    if options.model == "wavenet" and options.adversarial:
-        print("error: --adversarial is for --model vocoder", file=sys.stderr)
-        return 2
-    if options.model == "vocoder" and options.preset not in PRESETS:
-        print(f"error: --preset {options.preset} is of --model wavenet; expected small", file=sys.stderr)
-        return 2
-    try:
-        run, development = prepare(options)
-    except OndeviceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def train(options: VocoderOptions, stop_after_s: float = float("inf")) -> Path:
+    """Train to the end, a signal or so many seconds; returns the file of the averaged weights."""
+    run, development = prepare(options)
 
     def stop(*_: object) -> None:
         run.stop = True
@@ -170,13 +169,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with Progress(options.steps) as progress:
-            run.train(progress, options.minutes * 60)
-        write_final(run, development)
+            run.train(progress, stop_after_s)
+        return write_final(run, development)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def load_vocoder(directory: Path) -> Vocoder:
+    """The trained network of a finished run. Raises InputError when the folder holds none."""
+    try:
+        settings = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        vocoder = Vocoder(VocoderConfig(**settings["sizes"]))
+        vocoder.build()
+        vocoder.load_weights(directory / "vocoder.weights.h5")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{directory}: {error}; expected the folder of a finished vocoder run") from None
+    return vocoder

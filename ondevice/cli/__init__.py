@@ -30,8 +30,14 @@ app.command()(styles)
 app.command()(evaluate)
 app.add_typer(models_app, name="models")
 app.command()(devices)
-train.app.command()(train_voice.tacotron)
-train.app.command()(train_voice.copies)
+for command in (
+    train_voice.tacotron,
+    train_voice.vocoder,
+    train_voice.wavenet,
+    train_voice.copies,
+    train_voice.lexicon,
+):
+    train.app.command()(command)
 app.add_typer(train.app, name="train")
 app.add_typer(export_app, name="export")
 

@@ -65,6 +65,78 @@ def tacotron(
     _say(f"{run.step} steps done; weights in {weights}, curves and pictures beside them")
 
 
+def vocoder(
+    data: Data,
+    output: Output,
+    start: Annotated[Path | None, typer.Option(help="Run to begin with the weights of.")] = None,
+    adversarial: Annotated[
+        bool, typer.Option("--adversarial", help="Train with discriminators, after --start.")
+    ] = False,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps in all.")] = 60_000,
+    cooldown: Annotated[int, typer.Option(min=1, help="Steps over which the rate falls at the end.")] = 10_000,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    batch: Annotated[int, typer.Option(min=1, help="Segments in a batch.")] = 8,
+    frames: Annotated[int, typer.Option(min=8, help="Frames of 10.7 ms in a segment.")] = 112,
+    precision: Precision = "float32",
+    evaluate_steps: Annotated[int, typer.Option(min=1, help="Steps between looks at the dev split.")] = 1_000,
+    cache: Cache = Path("cache"),
+    stop_after: StopAfter = None,
+    seed: Seed = 0,
+) -> None:
+    """Train the streaming vocoder. Interrupted? The same command goes on where it stopped."""
+    _start(precision, steps, cooldown)
+    from models.train_vocoder import VocoderOptions, train
+
+    weights = start / "vocoder.weights.h5" if start else None
+    options = VocoderOptions(
+        tuple(data), output, cache, "vocoder", "small", steps, cooldown, rate, batch, frames, precision, weights,
+        adversarial, evaluate_steps, seed,
+    )  # fmt: skip
+    _say(f"weights in {train(options, stop_after * 60 if stop_after else float('inf'))}")
+
+
+def wavenet(
+    data: Data,
+    output: Output,
+    preset: Annotated[str, typer.Option(help="small or paper.")] = "small",
+    steps: Annotated[int, typer.Option(min=1, help="Training steps in all.")] = 60_000,
+    cooldown: Annotated[int, typer.Option(min=1, help="Steps over which the rate falls at the end.")] = 10_000,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    batch: Annotated[int, typer.Option(min=1, help="Segments in a batch.")] = 8,
+    frames: Annotated[int, typer.Option(min=8, help="Frames of 10.7 ms in a segment.")] = 112,
+    precision: Precision = "float32",
+    evaluate_steps: Annotated[int, typer.Option(min=1, help="Steps between looks at the dev split.")] = 1_000,
+    cache: Cache = Path("cache"),
+    stop_after: StopAfter = None,
+    seed: Seed = 0,
+) -> None:
+    """Train a WaveNet vocoder. Interrupted? The same command goes on where it stopped."""
+    _start(precision, steps, cooldown)
+    from models.train_vocoder import VocoderOptions, train
+
+    options = VocoderOptions(
+        tuple(data), output, cache, "wavenet", preset, steps, cooldown, rate, batch, frames, precision,
+        evaluate=evaluate_steps, seed=seed,
+    )  # fmt: skip
+    _say(f"weights in {train(options, stop_after * 60 if stop_after else float('inf'))}")
+
+
+def lexicon(
+    dictionary: Annotated[Path, typer.Argument(help="CMUdict file, gzipped or not.")],
+    licence: Annotated[Path, typer.Option(help="File with its licence, which goes along.")],
+    output: Annotated[Path, typer.Option(help="File to write (.npz).")],
+    compare: Annotated[bool, typer.Option("--compare", help="Measure other orders and prunings too.")] = False,
+) -> None:
+    """Build a voice's pronunciation file: the dictionary, and a letter-to-sound model trained on it."""
+    from models.lexicon import build
+
+    try:
+        terms = licence.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--licence {licence}: {error}; expected a text file") from None
+    build(dictionary, terms, output, compare=compare)
+
+
 def copies(
     corpus: Annotated[Path, typer.Argument(help="Corpus whose train split is copied.")],
     output: Annotated[Path, typer.Option(help="Folder for the copies (tar shards and manifest.jsonl).")],

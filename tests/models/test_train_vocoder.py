@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import soundfile
 keras = pytest.importorskip("keras")
 
 from models import train_vocoder  # noqa: E402
-from models.vocoder import Vocoder  # noqa: E402
+from models.train_vocoder import VocoderOptions, load_vocoder  # noqa: E402
+from ondevice.errors import InputError  # noqa: E402
 
 
 @pytest.fixture
@@ -33,31 +35,29 @@ def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(train_vocoder.PRESETS, "small", replace(train_vocoder.PRESETS["small"], layers=2, width=16))
 
 
-def train(corpus: Path, output: Path, *options: str) -> int:
-    common = ["--data", str(corpus), "--output", str(output), "--cache", str(corpus / "cache")]
-    return train_vocoder.main([*common, "--batch", "1", "--frames", "24", "--evaluate", "2", *options])
+def train(corpus: Path, output: Path, **options: Any) -> Path:
+    settings = VocoderOptions((corpus,), output, corpus / "cache", batch=1, frames=24, evaluate=2, **options)
+    return train_vocoder.train(settings)
 
 
 def test_two_stages_leave_weights_curves_and_speech(corpus: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    assert train(corpus, first, "--steps", "2") == 0
+    assert train(corpus, first, steps=2) == first / "vocoder.weights.h5"
     for name in ("config.json", "norm.json", "checkpoint.npz", "curves.png", "spoken/0-vocoder.wav"):
         assert (first / name).exists(), name
     heard, rate_hz = soundfile.read(first / "spoken" / "0-vocoder.wav")
     assert rate_hz == 24_000
     assert len(heard) == -(-12_000 // 256) * 256
-    vocoder = Vocoder(train_vocoder.PRESETS["small"])
-    vocoder.build()
-    vocoder.load_weights(first / "vocoder.weights.h5")
+    vocoder = load_vocoder(first)
+    assert vocoder.config.layers == 2
     mean = json.loads((first / "norm.json").read_text())["mean"]
     np.testing.assert_allclose(keras.ops.convert_to_numpy(vocoder.mean), mean, rtol=1e-6)
-    weights = str(first / "vocoder.weights.h5")
-    assert train(corpus, second, "--steps", "1", "--adversarial", "--start", weights) == 0
+    train(corpus, second, steps=1, adversarial=True, start=first / "vocoder.weights.h5")
     assert (second / "vocoder.weights.h5").exists()
 
 
 def test_a_wavenet_is_trained_by_the_same_recipe(corpus: Path, tmp_path: Path) -> None:
-    assert train(corpus, tmp_path / "run", "--model", "wavenet", "--steps", "1") == 0
+    assert train(corpus, tmp_path / "run", model="wavenet", steps=1).name == "wavenet.weights.h5"
     assert (tmp_path / "run" / "wavenet.weights.h5").exists()
     assert json.loads((tmp_path / "run" / "config.json").read_text())["sizes"]["group"] == 8
 
@@ -65,11 +65,17 @@ def test_a_wavenet_is_trained_by_the_same_recipe(corpus: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--model", "wavenet", "--adversarial"], "--adversarial is for"),
-        (["--preset", "paper"], "expected small"),
-        (["--data", "/nowhere"], "no such corpus"),
+        ({"model": "wavenet", "adversarial": True}, "--adversarial: is for a vocoder"),
+        ({"preset": "paper"}, "--preset paper: expected one of"),
+        ({"model": "organ"}, "--model organ: expected vocoder or wavenet"),
     ],
 )
-def test_bad_usage_says_what_was_wrong(corpus, tmp_path, capsys, options: list[str], reason: str) -> None:
-    assert train(corpus, tmp_path / "run", *options) == 2
-    assert reason in capsys.readouterr().err
+def test_bad_usage_says_what_was_wrong(corpus: Path, tmp_path: Path, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        train(corpus, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected the folder of a finished vocoder run"):
+        load_vocoder(tmp_path)

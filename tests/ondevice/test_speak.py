@@ -1,4 +1,4 @@
-"""`ondevice speak` and the synthesizer as people use them: files, pipes, a loudspeaker, and everything that is wrong."""
+"""`ondevice speak` and the synthesizer as people use them: files, pipes, a loudspeaker, and what can be wrong."""
 
 import io
 import itertools
