@@ -27,6 +27,7 @@ from ondevice.manifest import FORMAT
 from ondevice.manifest_base import MANIFEST, MODEL_FILE
 from ondevice.phonemes import SYMBOLS
 from ondevice.speech_features import SPEECH_MEL
+from ondevice.transfer import ProsodyScale
 from ondevice.voice_manifest import PRONUNCIATION_FILE, VocoderManifest, VoiceManifest
 
 Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
@@ -42,6 +43,7 @@ class TrainedVoice:
     neutral: np.ndarray  # [S] the style when none is asked for
     pronunciation: Path
     vocoder: str  # name of the vocoder asset
+    prosody: ProsodyScale | None = None  # of a voice that learnt to transfer it
 
 
 def keras_calls(made: Mapping[str, Endpoint]) -> dict[str, Call]:
@@ -76,12 +78,15 @@ def build_voice(
     Raises FailureError when a file lacks weights or differs from Keras by more than is allowed.
     """
     made = endpoints(trained.tacotron)
+    scale: dict[str, Any] = {}
+    if trained.prosody:
+        scale = {"prosody_mean": rounded(trained.prosody.mean), "prosody_std": rounded(trained.prosody.std)}
 
     def values(directory: Path, name: str) -> dict[str, Any]:
         return {
             **_common(card, directory, "speak", name, trained.tacotron.count_params(), trained.mean, trained.std),
             "symbols": list(SYMBOLS), "dropout": trained.tacotron.config.dropout, "vocoder": trained.vocoder,
-            "neutral": rounded(trained.neutral), "styles": [], "signatures": described(made),
+            "neutral": rounded(trained.neutral), "styles": [], "signatures": described(made), **scale,
         }  # fmt: skip
 
     def run(directory: Path, calls: Mapping[str, Call]) -> dict[str, np.ndarray]:

@@ -16,9 +16,10 @@ import keras
 import numpy as np
 
 from models.progress import Progress
+from models.prosody_features import SymbolProsody
 from models.recipe import write_json
 from models.speaking import Speaker, plot_spoken
-from models.speech_store import SpeechStore, cached_speech
+from models.speech_store import SpeechStore, SpokenUtterance, cached_speech
 from models.step_run import StepConfig, StepRun, plot_log
 from models.style import StyleConfig
 from models.tacotron import PRESETS, Tacotron, TacotronConfig
@@ -27,6 +28,7 @@ from models.tacotron_training import TacotronLossConfig, TacotronTrainer
 from models.vocoder_data import MelStatistics
 from ondevice.errors import InputError
 from ondevice.speech_features import SPEECH_MEL
+from ondevice.transfer import ProsodyScale
 
 DEV_SENTENCES = 48
 NEUTRAL_SENTENCES = 200  # whose mean style is the neutral one
@@ -43,6 +45,7 @@ class VoiceData:
     cache: Path = Path("cache")
     batch_frames: int = 12_000
     norm: Path | None = None  # statistics of an earlier run, which its weights expect
+    prosody: Path | None = None  # measurements by `models.prosody_features`; without them none is learnt
 
 
 def prepare(
@@ -71,6 +74,7 @@ def prepare(
     batches = TacotronBatches(
         [*voice, *extra], encode, statistics, [1.0] * len(voice) + [data.extra_share] * len(extra),
         batch_frames=data.batch_frames, block=max(sizes.style.block, sizes.reduction), seed=config.seed,
+        prosody=_prosody(data.prosody, output),
     )  # fmt: skip
     watched = TacotronBatches(development, encode, statistics, block=batches.block, batch_frames=data.batch_frames)
     trainer = TacotronTrainer(tacotron, losses)
@@ -80,6 +84,15 @@ def prepare(
     )
     run.restore()
     return run
+
+
+def _prosody(path: Path | None, output: Path) -> Callable[[SpokenUtterance], np.ndarray | None]:
+    """Measurements by utterance; their scale goes into the run's folder, for the export."""
+    if path is None:
+        return lambda _: None
+    known = SymbolProsody.load(path)
+    write_json(output / "prosody.json", {"mean": known.scale.mean.tolist(), "std": known.scale.std.tolist()})
+    return lambda utterance: known.rows.get(utterance.key)
 
 
 def _stores(corpora: Sequence[Path], split: str, cache: Path) -> list[SpeechStore]:
@@ -153,3 +166,12 @@ def load_tacotron(directory: Path) -> Tacotron:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{directory}: {error}; expected the folder of a finished voice run") from None
     return tacotron
+
+
+def load_scale(directory: Path) -> ProsodyScale | None:
+    """The scale of the prosody a run learnt with; None: it learnt without."""
+    path = directory / "prosody.json"
+    if not path.exists():
+        return None
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    return ProsodyScale(*(np.array(saved[name], np.float32) for name in ("mean", "std")))

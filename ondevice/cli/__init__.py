@@ -30,14 +30,8 @@ app.command()(styles)
 app.command()(evaluate)
 app.add_typer(models_app, name="models")
 app.command()(devices)
-for command in (
-    train_voice.tacotron,
-    train_voice.vocoder,
-    train_voice.wavenet,
-    train_voice.copies,
-    train_voice.lexicon,
-):
-    train.app.command()(command)
+for name in ("tacotron", "vocoder", "wavenet", "prosody", "copies", "lexicon"):
+    train.app.command()(getattr(train_voice, name))
 app.add_typer(train.app, name="train")
 app.add_typer(export_app, name="export")
 

@@ -97,7 +97,7 @@ def voice(
 
     from export.asset import Card
     from export.voice import TrainedVoice, build_voice
-    from models.train_tacotron import load_tacotron
+    from models.train_tacotron import load_scale, load_tacotron
     from ondevice.audio import read_audio
     from ondevice.pronounce import Pronouncer
     from ondevice.speech_features import SPEECH_RATE_HZ, speech_mel, trim_silence
@@ -108,7 +108,7 @@ def voice(
     except (OSError, ValueError) as error:
         raise InputError(f"{run}: {error}; expected the folder of a finished voice run") from None
     mean, std = (np.array(norm[name], np.float32) for name in ("mean", "std"))
-    trained = TrainedVoice(load_tacotron(run), mean, std, neutral, pronunciation, vocoder)
+    trained = TrainedVoice(load_tacotron(run), mean, std, neutral, pronunciation, vocoder, load_scale(run))
     mel = (speech_mel(trim_silence(read_audio(recording, SPEECH_RATE_HZ))) - mean) / std
     symbols = Pronouncer(pronunciation).encode(text)
     _tell(output, build_voice(trained, output, Card.load(card), quantize, symbols, mel.astype(np.float32)))

@@ -103,8 +103,8 @@ def _run(
     from ondevice.plotting import SpeechPicture
     from ondevice.speaking import SpeechMeter, pcm_output
 
-    meter = SpeechMeter(synthesizer.rate_hz)
     picture = SpeechPicture(synthesizer.rate_hz, synthesizer.voice.features.hop_samples) if plot else None
+    meter = SpeechMeter(synthesizer.rate_hz)
 
     def said(sentence: "Said") -> None:
         meter.said(sentence)

@@ -24,6 +24,7 @@ def tacotron(
         list[Path] | None, typer.Option(help="Further training speech: a synthetic voice, copies. Repeatable.")
     ] = None,
     extra_share: Annotated[float, typer.Option(min=0, help="How often it is drawn; the voice itself is 1.")] = 1.0,
+    prosody: Annotated[Path | None, typer.Option(help="File of `ondevice train prosody`.")] = None,
     start: Annotated[Path | None, typer.Option(help="Run to begin with the weights of.")] = None,
     preset: Annotated[str, typer.Option(help="tiny, small or paper.")] = "small",
     steps: Annotated[int, typer.Option(min=1, help="Training steps in all.")] = 20_000,
@@ -48,7 +49,7 @@ def tacotron(
     run = recipe.prepare(
         output,
         recipe.VoiceData(
-            tuple(data), tuple(extra or ()), extra_share, cache, frames, start / "norm.json" if start else None
+            tuple(data), tuple(extra or ()), extra_share, cache, frames, start / "norm.json" if start else None, prosody
         ),
         StepConfig(
             preset=preset, steps=steps, peak_rate=rate, cooldown_steps=cooldown, weight_decay=1e-6, clip_norm=1.0,
@@ -135,6 +136,35 @@ def lexicon(
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--licence {licence}: {error}; expected a text file") from None
     build(dictionary, terms, output, compare=compare)
+
+
+def prosody(
+    voice: Annotated[Path, typer.Argument(help="Exported voice that aligns the recordings.")],
+    data: Data,
+    output: Annotated[Path, typer.Option(help="File to write (.npz).")],
+    extra: Annotated[list[Path] | None, typer.Option(help="Further training speech. Repeatable.")] = None,
+    cache: Cache = Path("cache"),
+) -> None:
+    """Measure melody, loudness and length of every symbol of training speech, for a voice that copies them."""
+    from models.prosody_features import measure_stores
+    from models.speech_store import cached_speech
+    from ondevice.acoustic import AcousticModel
+    from ondevice.assets import load_manifest
+    from ondevice.litert import open_model
+    from ondevice.pronounce import Pronouncer
+    from ondevice.voice_manifest import VoiceManifest
+
+    manifest = load_manifest(voice, kind=VoiceManifest)
+    acoustic = AcousticModel(manifest, open_model(manifest).signatures)
+    encode = Pronouncer(manifest.pronunciation_path, manifest.symbols).encode
+    stores = [s for path in [*data, *(extra or ())] if (s := cached_speech(path, "train", cache, say=_say)) is not None]
+
+    def progress(done: int) -> None:
+        if done % 500 == 0:
+            _say(f"{done} utterances measured")
+
+    measure_stores(acoustic, stores, encode, progress).save(output)
+    _say(f"{output}: written")
 
 
 def copies(
