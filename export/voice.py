@@ -16,9 +16,10 @@ from keras import ops
 from export.asset import INTERPRETERS, REPORT, TOLERANCE, Card, rounded, write_json
 from export.convert import Endpoint, relative_error, to_tflite, write_bytes
 from export.tacotron import endpoints
-from export.vocoder import vocoder_endpoints
+from export.vocoder import endpoints as vocoder_made
 from models.tacotron import Tacotron
 from models.vocoder import Vocoder
+from models.wavenet import Wavenet
 from ondevice.acoustic import AcousticModel
 from ondevice.assets import load_manifest, sha256_of
 from ondevice.errors import FailureError
@@ -28,6 +29,7 @@ from ondevice.manifest_base import MANIFEST, MODEL_FILE
 from ondevice.phonemes import SYMBOLS
 from ondevice.speech_features import SPEECH_MEL
 from ondevice.transfer import ProsodyScale
+from ondevice.vocoder import vocoder_stream
 from ondevice.voice_manifest import PRONUNCIATION_FILE, VocoderManifest, VoiceManifest
 
 Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
@@ -96,21 +98,24 @@ def build_voice(
     return _build(target, precision, lambda name: to_tflite(trained.tacotron, made, name), made, files, values, run)
 
 
-def build_vocoder(vocoder: Vocoder, target: Path, card: Card, precision: str, log_mel: np.ndarray) -> dict[str, Any]:
+def build_vocoder(
+    vocoder: Vocoder | Wavenet, target: Path, card: Card, precision: str, log_mel: np.ndarray
+) -> dict[str, Any]:
     """The same of a vocoder, over natural-log mel [F, M] of a recording."""
-    from ondevice.vocoder import VocoderStream
-
-    made = vocoder_endpoints(vocoder)
+    made, shape = vocoder_made(vocoder), {}
+    if isinstance(vocoder, Wavenet):
+        c = vocoder.config
+        shape = {"wavenet": {"dilations": list(c.dilations), "kernel": c.kernel, "mixture": c.mixture}}
     mean, std = (ops.convert_to_numpy(x) for x in (vocoder.mean, vocoder.std))
 
     def values(directory: Path, name: str) -> dict[str, Any]:
         return {
             **_common(card, directory, "vocode", name, vocoder.count_params(), mean, std),
-            "lookahead": vocoder.config.lookahead, "signatures": described(made),
+            "lookahead": vocoder.config.lookahead, "signatures": described(made), **shape,
         }  # fmt: skip
 
     def run(directory: Path, calls: Mapping[str, Call]) -> dict[str, np.ndarray]:
-        stream = VocoderStream(load_manifest(directory, kind=VocoderManifest), calls["vocoder"])
+        stream = vocoder_stream(load_manifest(directory, kind=VocoderManifest), calls)
         return {"samples": np.concatenate([stream.accept(log_mel), stream.finish()])}
 
     return _build(target, precision, lambda name: to_tflite(vocoder, made, name), made, {}, values, run)

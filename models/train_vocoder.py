@@ -27,7 +27,7 @@ from models.vocoder import PRESETS, Vocoder, VocoderConfig
 from models.vocoder_data import MelStatistics, SegmentBatches
 from models.vocoder_training import VocoderTrainer
 from models.wavenet import PRESETS as WAVENET_PRESETS
-from models.wavenet import Wavenet
+from models.wavenet import Wavenet, WavenetConfig
 from models.wavenet_training import WavenetTrainer
 from ondevice.errors import InputError
 from ondevice.speech_features import SPEECH_MEL, speech_mel
@@ -176,13 +176,15 @@ def train(options: VocoderOptions, stop_after_s: float = float("inf")) -> Path:
             signal.signal(number, handler)
 
 
-def load_vocoder(directory: Path) -> Vocoder:
+def load_vocoder(directory: Path) -> Vocoder | Wavenet:
     """The trained network of a finished run. Raises InputError when the folder holds none."""
     try:
         settings = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        vocoder = Vocoder(VocoderConfig(**settings["sizes"]))
+        kinds = {"vocoder": (Vocoder, VocoderConfig), "wavenet": (Wavenet, WavenetConfig)}
+        network, config = kinds[settings["model"]]
+        vocoder = network(config(**settings["sizes"]))
         vocoder.build()
-        vocoder.load_weights(directory / "vocoder.weights.h5")
+        vocoder.load_weights(directory / f"{settings['model']}.weights.h5")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{directory}: {error}; expected the folder of a finished vocoder run") from None
     return vocoder

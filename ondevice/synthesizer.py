@@ -27,7 +27,7 @@ from ondevice.litert import open_model
 from ondevice.pronounce import Pronouncer, SpokenSentence
 from ondevice.speech_features import speech_mel, trim_silence
 from ondevice.transfer import ProsodyScale, prosody_of
-from ondevice.vocoder import VocoderStream
+from ondevice.vocoder import vocoder_stream
 from ondevice.voice_manifest import VocoderManifest, VoiceManifest
 
 Float32 = npt.NDArray[np.float32]
@@ -79,7 +79,7 @@ class Synthesizer:
         self.voice, self.vocoder = voice, vocoder
         self._models = open_model(voice, threads), open_model(vocoder, threads)
         self.acoustic = AcousticModel(voice, self._models[0].signatures)
-        self.vocode = self._models[1].signatures["vocoder"]
+        self.vocode = self._models[1].signatures
         self.pronouncer = Pronouncer(voice.pronunciation_path, voice.symbols)
 
     @classmethod
@@ -114,7 +114,7 @@ class Synthesizer:
         """
         style = style or Style()
         wanted = self._style(style)
-        vocoder = VocoderStream(self.vocoder, self.vocode)
+        vocoder = vocoder_stream(self.vocoder, self.vocode, seed)
         pause = np.zeros(round(PAUSE_S / style.speed * self.rate_hz), np.float32)
         for number, sentence in enumerate(self.pronouncer.sentences(text, self.voice.most_symbols, warn)):
             if number:

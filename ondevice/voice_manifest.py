@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ondevice.errors import InputError
 from ondevice.manifest_base import Fields, Manifest, common_fields
+from ondevice.sampling import tap_offsets
 
 PRONUNCIATION_FILE = "pronunciation.npz"
 PROSODY_FEATURES = 4  # per symbol: log F0, voicing, log energy, log duration
@@ -75,16 +77,31 @@ class VoiceManifest(Manifest):
 
 
 @dataclass(frozen=True)
+class WavenetShape:
+    """What the loop around a WaveNet's steps must know."""
+
+    dilations: tuple[int, ...]  # of its layers, in steps
+    kernel: int
+    mixture: int  # logistics it draws from; 0: a softmax
+
+
+@dataclass(frozen=True)
 class VocoderManifest(Manifest):
     """A vocoder's description."""
 
     does = "vocode"
     lookahead: int  # mel frames it must have heard beyond those it says
+    wavenet: WavenetShape | None  # None: spectra and an inverse Fourier transform
+
+    @property
+    def entrance(self) -> str:
+        """The signature that takes mel frames."""
+        return "condition" if self.wavenet else "vocoder"
 
     @property
     def chunk_frames(self) -> int:
         """Mel frames a step takes."""
-        return self.shape("vocoder", "inputs", "mel", 3)[1]
+        return self.shape(self.entrance, "inputs", "mel", 3)[1]
 
 
 def parse_voice(root: Fields) -> VoiceManifest:
@@ -129,7 +146,37 @@ def parse_voice(root: Fields) -> VoiceManifest:
 
 def parse_vocoder(root: Fields) -> VocoderManifest:
     """Check a manifest whose task is "vocode"."""
-    manifest = VocoderManifest(**common_fields(root), lookahead=root.integer("lookahead", 0, 1000))
-    taken = (1, manifest.chunk_frames, manifest.features.bands)
-    manifest.expect({("vocoder", "inputs", "mel"): taken}, "the features say so")
+    wavenet = _wavenet(root.child("wavenet")) if "wavenet" in root.values else None
+    common = common_fields(root)
+    manifest = VocoderManifest(**common, lookahead=root.integer("lookahead", 0, 1000), wavenet=wavenet)
+    features = manifest.features
+    chunk = manifest.chunk_frames
+    manifest.expect({(manifest.entrance, "inputs", "mel"): (1, chunk, features.bands)}, "the features say so")
+    if wavenet is None:
+        spectra = (1, chunk, features.fft_size // 2 + 1)
+        manifest.expect({("vocoder", "outputs", n): spectra for n in ("real", "imag")}, "the features say so")
+        return manifest
+    _, steps, group, noises = manifest.shape("steps", "inputs", "noise", 4)
+    if features.hop_samples % (steps * group):
+        raise InputError(f"{root.path}: {steps} steps of {group} samples do not divide a hop of {features.hop_samples}")
+    told = manifest.shape("condition", "outputs", "told", 3)[2]
+    residual = manifest.shape("steps", "inputs", "past0", 3)[2]
+    expected = {
+        ("steps", "inputs", "previous"): (1, group),
+        ("steps", "inputs", "told"): (1, told),
+        ("steps", "inputs", "noise"): (1, steps, group, wavenet.mixture + 1 if wavenet.mixture else noises),
+        ("steps", "outputs", "samples"): (1, steps * group),
+    }
+    for layer, dilation in enumerate(wavenet.dilations):
+        taps = len(tap_offsets(dilation, wavenet.kernel, steps))
+        expected["steps", "inputs", f"past{layer}"] = (1, taps, residual)
+        expected["steps", "outputs", f"present{layer}"] = (1, steps, residual)
+    manifest.expect(expected, "the other signatures and its dilations say so")
     return manifest
+
+
+def _wavenet(group: Fields) -> WavenetShape:
+    dilations = group.sequence("dilations")
+    if not dilations or not all(type(d) is int and 1 <= d <= 2**20 for d in dilations):
+        raise group.fail("dilations", "a list of positive integers")
+    return WavenetShape(tuple(dilations), group.integer("kernel", 2, 16), group.integer("mixture", 0, 1000))

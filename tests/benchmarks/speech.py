@@ -34,7 +34,7 @@ from ondevice.recognizer import Recognizer
 from ondevice.speech_features import SPEECH_HOP_SAMPLES, speech_mel
 from ondevice.styles import measure_styles
 from ondevice.synthesizer import Style, Synthesizer
-from ondevice.vocoder import VocoderStream
+from ondevice.vocoder import vocoder_stream
 
 Recording = tuple[str, np.ndarray]  # text, samples at 24 kHz
 PARTS = ("intelligibility", "prosody", "copies", "styles", "speed")
@@ -78,7 +78,7 @@ def prosody(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
 
 def copies(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
     """Copy-synthesis: recordings through log-mel and back, by the vocoder and by Griffin-Lim."""
-    stream = VocoderStream(synthesizer.vocoder, synthesizer.vocode)
+    stream = vocoder_stream(synthesizer.vocoder, synthesizer.vocode)
 
     def vocoder(mel: np.ndarray) -> np.ndarray:
         return np.concatenate([stream.accept(mel), stream.finish()])

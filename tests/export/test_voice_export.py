@@ -19,12 +19,14 @@ from models.speaking import Speaker  # noqa: E402
 from models.tacotron import TINY, Tacotron  # noqa: E402
 from models.vocoder import TINY as TINY_VOCODER  # noqa: E402
 from models.vocoder import Vocoder  # noqa: E402
+from models.wavenet import TINY as TINY_WAVENET  # noqa: E402
+from models.wavenet import Wavenet  # noqa: E402
 from ondevice.acoustic import AcousticModel, PostnetStream  # noqa: E402
 from ondevice.assets import load_manifest  # noqa: E402
 from ondevice.errors import FailureError, InputError  # noqa: E402
 from ondevice.litert import open_model  # noqa: E402
 from ondevice.phonemes import SYMBOLS  # noqa: E402
-from ondevice.vocoder import VocoderStream  # noqa: E402
+from ondevice.vocoder import vocoder_stream  # noqa: E402
 from ondevice.voice_manifest import VocoderManifest, VoiceManifest  # noqa: E402
 from tests.models.test_tacotron import shake  # noqa: E402
 
@@ -149,10 +151,27 @@ def test_the_vocoder_streams_what_keras_makes(tmp_path: Path, precision: str, to
     mel = rng.normal(-6, 2, (29, 80)).astype(np.float32)
     build_vocoder(vocoder, tmp_path / "toy", CARD, precision, mel)
     manifest = load_manifest(tmp_path / "toy", kind=VocoderManifest)
-    stream = VocoderStream(manifest, open_model(manifest).signatures["vocoder"])
+    stream = vocoder_stream(manifest, open_model(manifest).signatures)
     whole = np.concatenate([stream.accept(mel), stream.finish()])
     reference = np.asarray(vocoder(mel[None]))[0]
     assert whole.shape == reference.shape == (29 * 256,)
     assert np.sqrt(np.mean((whole - reference) ** 2) / np.mean(reference**2)) < tolerance
     portions = [stream.accept(mel[i : i + 5]) for i in range(0, 29, 5)]
     np.testing.assert_array_equal(np.concatenate([*portions, stream.finish()]), whole)
+
+
+def test_a_wavenet_streams_what_its_seed_draws(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    wavenet = Wavenet(replace(TINY_WAVENET, bands=80, hop=256, group=8))
+    wavenet.build()
+    mel = rng.normal(-6, 2, (11, 80)).astype(np.float32)
+    build_vocoder(wavenet, tmp_path / "toy", CARD, "float32", mel)
+    manifest = load_manifest(tmp_path / "toy", kind=VocoderManifest)
+    calls = open_model(manifest).signatures
+    stream = vocoder_stream(manifest, calls, seed=3)
+    whole = np.concatenate([stream.accept(mel), stream.finish()])
+    assert whole.shape == (11 * 256,)
+    portions = [stream.accept(mel[i : i + 3]) for i in range(0, 11, 3)]
+    np.testing.assert_array_equal(np.concatenate([*portions, stream.finish()]), whole)
+    other = vocoder_stream(manifest, calls, seed=4)
+    assert not np.array_equal(np.concatenate([other.accept(mel), other.finish()]), whole)

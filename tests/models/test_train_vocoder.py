@@ -58,7 +58,7 @@ def test_two_stages_leave_weights_curves_and_speech(corpus: Path, tmp_path: Path
 
 def test_a_wavenet_is_trained_by_the_same_recipe(corpus: Path, tmp_path: Path) -> None:
     assert train(corpus, tmp_path / "run", model="wavenet", steps=1).name == "wavenet.weights.h5"
-    assert (tmp_path / "run" / "wavenet.weights.h5").exists()
+    assert load_vocoder(tmp_path / "run").config.layers == 2
     assert json.loads((tmp_path / "run" / "config.json").read_text())["sizes"]["group"] == 8
 
 
