@@ -53,7 +53,7 @@ class ConvStack(keras.layers.Layer):
     def call(self, x: Tensor, inside: Tensor, training: bool | None = None) -> Tensor:
         """[B, T, C] with inside [B, T, 1] -> [B, T, C'], zero beyond the ends."""
         inside = ops.cast(inside, self.compute_dtype)
-        x = x * inside
+        x = ops.where(inside > 0, x, ops.zeros_like(x))
         for i in range(len(self.widths)):
             x = self._layer(i, ops.pad(x, ((0, 0), (self.half, self.half), (0, 0))), inside, training) * inside
         return x

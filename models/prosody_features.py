@@ -74,4 +74,4 @@ def _measured(
             continue
         mel = ((speech_mel(samples) - mean) / std).astype(np.float32)
         _, alignment = acoustic.lead(symbols, mel, acoustic.style_of_mel(mel))
-        yield utterance.key, measure_symbols(samples, alignment, acoustic.manifest.reduction)
+        yield store.identity(utterance), measure_symbols(samples, alignment, acoustic.manifest.reduction)

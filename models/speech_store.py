@@ -126,6 +126,10 @@ class SpeechStore:
     def __len__(self) -> int:
         return len(self.utterances)
 
+    def identity(self, utterance: SpokenUtterance) -> str:
+        """A name that no utterance of another store has: corpora may have one name and differ."""
+        return f"{self.directory.name}/{utterance.start}"
+
     @property
     def seconds(self) -> float:
         """Length of everything in it."""

@@ -179,6 +179,8 @@ class Tacotron(keras.Model):
         `reduction`), prosody [B, N, P] -> `mel` and `refined` [B, F, M], `stop` logits [B, G], `alignment` [B, G, N].
         """
         style = self.style.embed(self.style(self.reference(mel, frames, training=training)))
+        known = ops.arange(ops.shape(symbols)[1])[None, :, None] < lengths[:, None, None]
+        prosody = ops.where(known, prosody, ops.zeros_like(prosody))
         memory, keys = self.remember(self.encode(symbols, lengths, training=training), style, prosody)
         made = self.decode(memory, keys, lengths, mel, training=training)
         inside = ops.cast(ops.arange(ops.shape(mel)[1])[None, :, None] < frames[:, None, None], "float32")

@@ -11,6 +11,7 @@ import numpy as np
 from models.speech_store import SpeechStore, SpokenUtterance
 from models.tacotron import PROSODY_FEATURES
 from models.vocoder_data import MelStatistics
+from ondevice.errors import InputError
 from ondevice.speech_features import SPEECH_HOP_SAMPLES, SPEECH_RATE_HZ, speech_mel, trim_silence
 
 Batch = dict[str, np.ndarray]
@@ -36,10 +37,10 @@ class TacotronBatches:
     stores: Sequence[SpeechStore]
     encode: Callable[[str], Sequence[int]]  # text -> symbols
     statistics: MelStatistics
-    share: Sequence[float] = ()  # how much of each store; empty: all the same
+    share: Sequence[float] = ()  # how often each store is drawn, against each other; empty: all the same
     batch_frames: int = 12_000  # F times B, padding included
     block: int = 64  # F is a multiple
-    prosody: Callable[[SpokenUtterance], np.ndarray | None] = lambda _: None  # [N, P] of an utterance
+    prosody: Callable[[str], np.ndarray | None] = lambda _: None  # [N, P] by `SpeechStore.identity`
     prosody_dropout: float = 0.5  # sentences that must do without
     seed: int = 0
     _mels: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
@@ -48,12 +49,17 @@ class TacotronBatches:
         items, weights = [], []
         share = list(self.share) or [1.0] * len(self.stores)
         for store, part in zip(self.stores, share, strict=True):
+            first = len(items)
             for utterance in store.utterances:
                 symbols = tuple(self.encode(utterance.text))
                 frames = -(-utterance.count // SPEECH_HOP_SAMPLES)
                 if FEWEST_FRAMES <= frames <= MOST_FRAMES and 0 < len(symbols) <= MOST_SYMBOLS:
                     items.append(Item(store, utterance, symbols, frames))
-                    weights.append(part)
+            weights += [part / max(1, len(items) - first)] * (len(items) - first)
+        if not items or not sum(weights):
+            raise InputError(
+                f"no sentence of {FEWEST_FRAMES} to {MOST_FRAMES} frames and up to {MOST_SYMBOLS} symbols to learn from"
+            )
         order = sorted(range(len(items)), key=lambda i: items[i].frames)
         self.items = [items[i] for i in order]
         self._share = np.cumsum([weights[i] for i in order]) / sum(weights)
@@ -88,18 +94,24 @@ class TacotronBatches:
         for row, (item, mel) in enumerate(zip(items, mels, strict=True)):
             batch["symbols"][row, : len(item.symbols)] = item.symbols
             batch["mel"][row, : len(mel)] = mel
-            known = self.prosody(item.utterance)
+            known = self.prosody(item.store.identity(item.utterance))
+            if known is not None and len(known) != len(item.symbols):
+                raise InputError(
+                    f"{item.utterance.key}: prosody of {len(known)} symbols for {len(item.symbols)}; "
+                    "expected measurements made with the same pronunciation file"
+                )
             if known is not None and (rng is None or rng.random() >= self.prosody_dropout):
                 batch["prosody"][row, : len(known)] = known
         return batch
 
     def mel(self, item: Item) -> np.ndarray:
         """Normalised log-mel [F, M] of an item without the silence around it; kept, for it is asked for again."""
-        kept = self._mels.get(item.utterance.key)
+        name = item.store.identity(item.utterance)
+        kept = self._mels.get(name)
         if kept is None:
             mel = speech_mel(trim_silence(item.store.samples(item.utterance)))
             kept = ((mel - self.statistics.mean) / self.statistics.std).astype(np.float16)
-            self._mels[item.utterance.key] = kept
+            self._mels[name] = kept
         return kept.astype(np.float32)
 
     def _at(self, place: float) -> int:

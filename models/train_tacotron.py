@@ -19,8 +19,8 @@ from models.progress import Progress
 from models.prosody_features import SymbolProsody
 from models.recipe import write_json
 from models.speaking import Speaker, plot_spoken
-from models.speech_store import SpeechStore, SpokenUtterance, cached_speech
-from models.step_run import StepConfig, StepRun, plot_log
+from models.speech_store import SpeechStore, cached_speech
+from models.step_run import StepConfig, StepRun, mean_logs, plot_log
 from models.style import StyleConfig
 from models.tacotron import PRESETS, Tacotron, TacotronConfig
 from models.tacotron_data import TacotronBatches
@@ -31,6 +31,7 @@ from ondevice.speech_features import SPEECH_MEL
 from ondevice.transfer import ProsodyScale
 
 DEV_SENTENCES = 48
+SETTLING_BATCHES = 40
 NEUTRAL_SENTENCES = 200  # whose mean style is the neutral one
 PICTURES = 3
 
@@ -60,7 +61,10 @@ def prepare(
     development = _stores(data.data, "dev", data.cache)
     extra = _stores(data.extra, "train", data.cache) if data.extra else []
     if data.norm and not (output / "norm.json").exists():
-        (output / "norm.json").write_bytes(data.norm.read_bytes())
+        try:
+            (output / "norm.json").write_bytes(data.norm.read_bytes())
+        except OSError as error:
+            raise InputError(f"--start: {data.norm}: {error.strerror}; expected the folder of a run") from None
     statistics = MelStatistics.of(voice, output / "norm.json", SPEECH_MEL)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(precision)
@@ -70,7 +74,10 @@ def prepare(
     tacotron = Tacotron(sizes)
     tacotron.build()
     if start:
-        tacotron.load_weights(start)
+        try:
+            tacotron.load_weights(start)
+        except (OSError, ValueError) as error:
+            raise InputError(f"--start: {error}; expected the folder of a finished run of the same preset") from None
     batches = TacotronBatches(
         [*voice, *extra], encode, statistics, [1.0] * len(voice) + [data.extra_share] * len(extra),
         batch_frames=data.batch_frames, block=max(sizes.style.block, sizes.reduction), seed=config.seed,
@@ -86,13 +93,13 @@ def prepare(
     return run
 
 
-def _prosody(path: Path | None, output: Path) -> Callable[[SpokenUtterance], np.ndarray | None]:
+def _prosody(path: Path | None, output: Path) -> Callable[[str], np.ndarray | None]:
     """Measurements by utterance; their scale goes into the run's folder, for the export."""
     if path is None:
         return lambda _: None
     known = SymbolProsody.load(path)
     write_json(output / "prosody.json", {"mean": known.scale.mean.tolist(), "std": known.scale.std.tolist()})
-    return lambda utterance: known.rows.get(utterance.key)
+    return known.rows.get
 
 
 def _stores(corpora: Sequence[Path], split: str, cache: Path) -> list[SpeechStore]:
@@ -110,9 +117,7 @@ def _evaluator(trainer: TacotronTrainer, batches: TacotronBatches, output: Path)
     speaker = Speaker(trainer.tacotron)
 
     def evaluate() -> dict[str, float]:
-        trainer.reset_metrics()
-        for part in parts:
-            logs = trainer.test_on_batch(part, return_dict=True)
+        logs = mean_logs([trainer.test_on_batch(part, return_dict=True) for part in parts])
         spoken = [speaker.say(np.array(i.symbols, np.int32), speaker.style_of(batches.mel(i))) for i in heard]
         plot_spoken(output / "spoken.png", spoken, [i.utterance.text for i in heard])
         return {
@@ -137,12 +142,19 @@ def train(run: StepRun, stop_after_s: float = float("inf")) -> Path:
         run.train(progress, stop_after_s)
     path, part = run.directory / "tacotron.weights.h5", run.directory / "part.weights.h5"
     with run.averaged():
+        settle_statistics(run)
         run.trainer.tacotron.save_weights(part)
         neutral = neutral_style(run)
     os.replace(part, path)
     write_json(run.directory / "neutral.json", neutral.tolist())
     plot_log(run.directory, ("before", "refined", "stop", "guide"))
     return path
+
+
+def settle_statistics(run: StepRun) -> None:
+    """Let batch normalisation find the statistics that belong to the averaged weights."""
+    for step in range(SETTLING_BATCHES):
+        run.trainer(run.batches.batch(step), training=True)
 
 
 def neutral_style(run: StepRun) -> np.ndarray:

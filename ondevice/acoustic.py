@@ -20,9 +20,10 @@ Call = Callable[[Mapping[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]
 TRIES = 4  # a sentence that goes wrong is said again with other dropout
 STALLED_S = 1.5  # on one symbol: longer than the longest pause
 LONGEST_SYMBOL_S = 0.5  # on average, beyond which a sentence has run away
-SKIPPED_SYMBOLS = 6  # jumped over in one step: a word was left out
-LAST_SYMBOLS = 3  # a sentence may end when it has come to these
-LINGER_S = 0.4  # on the last symbol without a stop: it has ended all the same
+LONGEST_JUMP = 4  # symbols in one step; beyond, a sound or a word was left out
+BACKWARDS = 3, 0.2  # so many symbols behind for so many seconds: something is said twice
+LAST_SYMBOLS = 2  # a sentence may end on these: its last sound and the mark after it
+LINGER_S = 0.4  # on these without a stop: it has ended all the same
 
 
 class Trouble(Enum):
@@ -30,6 +31,7 @@ class Trouble(Enum):
 
     NONE = "nothing"
     SKIPPED = "it left something out"
+    REPEATED = "it said something twice"
     STALLED = "it got stuck"
     RAN_AWAY = "it did not end"
 
@@ -140,12 +142,14 @@ class AcousticModel:
         assert best is not None
         return best
 
-    def lead(self, symbols: Sequence[int], mel: Float32, style: Float32 | None = None) -> tuple[Float32, Float32]:
+    def lead(
+        self, symbols: Sequence[int], mel: Float32, style: Float32 | None = None, prosody: Float32 | None = None
+    ) -> tuple[Float32, Float32]:
         """The decoder led through a recording [F, M] of the sentence, without dropout.
 
         Returns what it would have said next at each step, [G * reduction, M], and where it looked, [G, N].
         """
-        memory = self._remember(symbols, style, None)
+        memory = self._remember(symbols, style, prosody)
         reduction, count = self.manifest.reduction, self.manifest.shape("decoder", "inputs", "keep", 2)[1]
         keep = np.ones((1, count), np.float32)
         state, said, weights = self._zeros("decoder"), [], []
@@ -175,7 +179,7 @@ class AcousticModel:
         dropout, width = self.manifest.dropout, self.manifest.shape("decoder", "inputs", "keep", 2)[1]
         longest = round((1.0 + LONGEST_SYMBOL_S * count) / self._step_s)
         stalled, linger = round(STALLED_S / self._step_s), round(LINGER_S / self._step_s)
-        state, watch = self._zeros("decoder"), _Watch(count)
+        state, watch = self._zeros("decoder"), Watch(count, self._step_s)
         frame = np.zeros((1, self.manifest.features.bands), np.float32)
         mels, weights, trouble = [], [], Trouble.RAN_AWAY
         for _ in range(longest):
@@ -187,7 +191,7 @@ class AcousticModel:
             watch.look(weights[-1])
             frame = mels[-1][None, -1]
             if watch.at_end and (stop > 0 or watch.still > linger):  # a stop that comes earlier is not believed
-                trouble = Trouble.SKIPPED if watch.skipped else Trouble.NONE
+                trouble = watch.trouble
                 break
             if watch.still > stalled:
                 trouble = Trouble.STALLED
@@ -205,23 +209,32 @@ def _badness(mel: Mel) -> tuple[int, float]:
     return list(Trouble).index(mel.trouble), -float(mel.alignment.max(axis=1).mean())
 
 
-class _Watch:
-    """Follows the place in the text through the decoder's steps."""
+class Watch:
+    """Follows the place in a text of N symbols through the decoder's steps."""
 
-    def __init__(self, count: int) -> None:
-        self._count, self._furthest = count, 0
-        self.still, self.skipped = 0, False
+    def __init__(self, count: int, step_s: float) -> None:
+        self._count, self._furthest, self._behind = count, 0, 0
+        self._patience = round(BACKWARDS[1] / step_s)
+        self._skipped = self._repeated = False
+        self.still = 0  # steps since it last came further
 
     @property
     def at_end(self) -> bool:
         """Whether one of the last symbols has been reached."""
         return self._furthest >= self._count - LAST_SYMBOLS
 
+    @property
+    def trouble(self) -> Trouble:
+        """What went wrong on the way."""
+        return Trouble.REPEATED if self._repeated else Trouble.SKIPPED if self._skipped else Trouble.NONE
+
     def look(self, weights: Float32) -> None:
         """Attention weights [N] of one more step."""
         place = int(np.argmax(weights))
+        self._behind = self._behind + 1 if place <= self._furthest - BACKWARDS[0] else 0
+        self._repeated |= self._behind > self._patience
         if place > self._furthest:
-            self.skipped |= place - self._furthest > SKIPPED_SYMBOLS
+            self._skipped |= place - self._furthest > LONGEST_JUMP
             self._furthest, self.still = place, 0
         else:
             self.still += 1

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ondevice.errors import FailureError
+from ondevice.errors import FailureError, InputError
+from ondevice.files import atomic_bytes
 from ondevice.pitch import track_pitch
 
 if TYPE_CHECKING:
     from ondevice.synthesizer import Said
 
 Float32 = npt.NDArray[np.float32]
+PICTURES = ("png", "pdf", "svg")
 MOST_WORDS = 40  # beneath one spectrum; more would not be read
 
 
@@ -52,29 +54,45 @@ class SpeechPicture:
 def plot_speech(path: str | os.PathLike[str], sentence: Said, samples: Float32, rate_hz: int, hop_samples: int) -> None:
     """Write a PNG (or PDF or SVG, by the name) of a sentence and its samples [n].
 
-    Raises FailureError when matplotlib is missing or the file cannot be written.
+    Raises FailureError when matplotlib is missing or the file cannot be written, InputError as `check_picture`.
     """
     pyplot = _pyplot()
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(11, 7), height_ratios=(3, 2), layout="constrained")
     seconds = len(sentence.log_mel) * hop_samples / rate_hz
     above.imshow(sentence.log_mel.T, origin="lower", aspect="auto", extent=(0, seconds, 0, sentence.log_mel.shape[1]))
-    above.set(ylabel="mel band", title=sentence.sentence.text)
+    above.set(ylabel="mel band", title=literal(sentence.sentence.text))
     melody = above.twinx()
     pitch = track_pitch(samples, rate_hz)
     melody.plot(pitch.times_s, np.where(pitch.voiced, pitch.f0_hz, np.nan), color="white", linewidth=2)
     melody.set(ylabel="F0, Hz (white)", ylim=(60, 500), yscale="log")
     spans = word_times(sentence)[:MOST_WORDS]
-    above.set_xticks([start for _, start, _ in spans], [word for word, _, _ in spans], rotation=45, ha="left")
+    above.set_xticks([start for _, start, _ in spans], [literal(word) for word, _, _ in spans], rotation=45, ha="left")
     alignment = sentence.mel.alignment.T
     below.imshow(alignment, origin="lower", aspect="auto", extent=(0, seconds, 0, len(alignment)), vmin=0, vmax=1)
     below.set(xlabel="seconds", ylabel="symbol")
     try:
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise FailureError(f"{os.fspath(path)} cannot be written ({reason})") from None
+        with atomic_bytes(path) as out:
+            figure.savefig(out, dpi=110, format=check_picture(path))
     finally:
         pyplot.close(figure)
+
+
+def literal(text: str) -> str:
+    """The text as matplotlib shows it unchanged: dollars would begin a formula."""
+    return text.replace("$", r"\$")
+
+
+def check_picture(path: str | os.PathLike[str]) -> str:
+    """Format of a picture's name. Raises InputError for another one than PNG, PDF and SVG or no such folder."""
+    kind = os.path.splitext(os.fspath(path))[1].lower().removeprefix(".")
+    if kind not in PICTURES:
+        raise InputError(
+            f"{os.fspath(path)}: not a kind of picture; expected a name that ends in .{', .'.join(PICTURES)}"
+        )
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        raise InputError(f"{os.fspath(path)} cannot be written: {folder} is not a folder")
+    return kind
 
 
 def word_times(sentence: Said) -> list[tuple[str, float, float]]:

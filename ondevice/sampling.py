@@ -61,3 +61,9 @@ def mixture_noise(rng: np.random.Generator, shape: tuple[int, ...], mixture: int
 def softmax_noise(rng: np.random.Generator, shape: tuple[int, ...], levels: int) -> Float32:
     """Gumbel noise float32 [*shape, levels]: the largest sum with the logits is a draw from their softmax."""
     return (-np.log(-np.log(rng.uniform(1e-7, 1.0 - 1e-7, (*shape, levels))))).astype(np.float32)
+
+
+def mu_expand(companded: Float32, levels: int) -> Float32:
+    """Samples in -1..1 of companded ones in -1..1 (G.711, with mu = levels - 1)."""
+    expanded: Float32 = np.sign(companded) * np.expm1(np.abs(companded) * np.log1p(levels - 1.0)) / (levels - 1.0)
+    return expanded.astype(np.float32)

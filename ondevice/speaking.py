@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from ondevice.errors import FailureError
 from ondevice.files import atomic_bytes
-from ondevice.stats import peak_memory_mb
-from ondevice.synthesizer import Said
+from ondevice.stats import Meter
+from ondevice.synthesizer import Timing
 
 Float32 = npt.NDArray[np.float32]
 UNKNOWN_BYTES = 0xFFFFFFFF  # what a WAV header says when it is written before the sound
@@ -56,8 +56,8 @@ class PcmSink:
 
 def wav_header(rate_hz: int, data_bytes: int | None) -> bytes:
     """44 bytes: RIFF, PCM, mono, 16 bits; None: the length is not known yet."""
-    size = UNKNOWN_BYTES if data_bytes is None else data_bytes
-    total = UNKNOWN_BYTES if data_bytes is None else data_bytes + 36
+    size = UNKNOWN_BYTES if data_bytes is None else min(data_bytes, UNKNOWN_BYTES)  # 24 hours fill the field
+    total = UNKNOWN_BYTES if data_bytes is None else min(data_bytes + 36, UNKNOWN_BYTES)
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate_hz, 2 * rate_hz, 2, 16)
     return struct.pack("<4sI4s", b"RIFF", total, b"WAVE") + form + struct.pack("<4sI", b"data", size)
 
@@ -66,6 +66,8 @@ def wav_header(rate_hz: int, data_bytes: int | None) -> bytes:
 def pcm_output(path: str | os.PathLike[str], rate_hz: int, raw: bool) -> Iterator[PcmSink]:
     """A file that is there whole or not at all, or standard output for "-"."""
     if os.fspath(path) == "-":
+        if sys.stdout is None:
+            raise FailureError("standard output is closed; expected a pipe or a file")
         try:
             sink = PcmSink(sys.stdout.buffer, rate_hz, raw)
             yield sink
@@ -86,47 +88,45 @@ class SpeechMeter:
     """What `--stats` tells: seconds of work per stage, the wait for the first sound, the time per chunk."""
 
     rate_hz: int
+    timing: Timing = field(default_factory=Timing)
     _began: float = field(default_factory=time.perf_counter)
     _first_s: float | None = None
-    _samples: int = 0
-    _work_s: float = 0.0
-    _acoustic_s: float = 0.0
-    _chunks: list[tuple[float, int]] = field(default_factory=list)  # seconds, samples
-
-    def said(self, sentence: Said) -> None:
-        """A sentence's spectra are ready."""
-        self._acoustic_s += sentence.acoustic_s
+    _meter: Meter | None = None
 
     def chunks(self, source: Iterator[Float32]) -> Iterator[Float32]:
         """The same chunks, timed as they are made."""
+        self._meter = Meter(self.rate_hz)
         while True:
             began = time.perf_counter()
             chunk = next(source, None)
-            now = time.perf_counter()
-            self._work_s += now - began
             if chunk is None:
                 return
             if self._first_s is None:
-                self._first_s = now - self._began
-            self._samples += len(chunk)
-            self._chunks.append((now - began, len(chunk)))
+                self._first_s = time.perf_counter() - self._began
+            self._meter.add(len(chunk), time.perf_counter() - began)
             yield chunk
 
-    def lines(self) -> list[str]:
+    def lines(self, underflows: int = 0) -> list[str]:
         """One line per measurement, for a person."""
-        audio_s = self._samples / self.rate_hz
-        if not audio_s or self._first_s is None:
+        if self._meter is None or self._first_s is None:
             return ["nothing was said"]
-        times = [1000 * seconds for seconds, _ in self._chunks]
-        longest_ms = 1000 * max(count for _, count in self._chunks) / self.rate_hz
-        vocoder_s = self._work_s - self._acoustic_s
+        found, timing = self._meter.summary(), self.timing
+        audio_s = max(found.audio_s, 1e-9)
+        stages = {
+            "text to phones": timing.text_s, "style": timing.style_s, "phones to mel": timing.acoustic_s,
+            "mel to audio": timing.vocoder_s,
+        }  # fmt: skip
+        work_s = sum(stages.values())
         return [
             f"audio            {audio_s:.2f} s",
             f"first audio      {1000 * self._first_s:.0f} ms after the text",
-            f"computing        {self._work_s:.2f} s, real-time factor {self._work_s / audio_s:.4f}",
-            f"  text to mel    {self._acoustic_s:.2f} s, real-time factor {self._acoustic_s / audio_s:.4f}",
-            f"  mel to audio   {vocoder_s:.2f} s, real-time factor {vocoder_s / audio_s:.4f}",
-            f"chunk            p50 {np.quantile(times, 0.5):.1f}  p99 {np.quantile(times, 0.99):.1f}  "
-            f"max {max(times):.1f} ms for up to {longest_ms:.0f} ms of audio",
-            f"peak memory      {peak_memory_mb():.0f} MB",
+            f"computing        {work_s:.2f} s, real-time factor {work_s / audio_s:.4f}",
+            *(
+                f"  {name:<14} {seconds:.2f} s, real-time factor {seconds / audio_s:.4f}"
+                for name, seconds in stages.items()
+            ),
+            f"chunk            p50 {found.chunk_p50_ms:.1f}  p99 {found.chunk_p99_ms:.1f}  "
+            f"max {found.chunk_max_ms:.1f} ms for up to {found.chunk_ms:.0f} ms of audio",
+            f"underflows       {underflows}",
+            f"peak memory      {found.peak_memory_mb:.0f} MB",
         ]

@@ -73,7 +73,10 @@ class Meter:
         """Time the work on one chunk of so many samples."""
         began = time.perf_counter()
         yield
-        seconds = time.perf_counter() - began
+        self.add(samples, time.perf_counter() - began)
+
+    def add(self, samples: int, seconds: float) -> None:
+        """Count a chunk of so many samples that took so many seconds."""
         self._samples += samples
         self._compute_s += seconds
         self._longest = max(self._longest[0], samples), max(self._longest[1], seconds)

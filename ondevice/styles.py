@@ -98,7 +98,16 @@ def _summary(spoken: Sequence[Float32], rate_hz: int) -> tuple[float, float, flo
 
 
 def effect(weights: Sequence[float], values: npt.NDArray[np.float64]) -> Effect:
-    """Slope of a straight line through the values, and their rank correlation with the weights."""
-    first, second = (np.argsort(np.argsort(np.asarray(each))).astype(np.float64) for each in (weights, values))
-    slope = float(np.polyfit(weights, values, 1)[0])
-    return Effect(round(slope, 3), round(float(np.corrcoef(first, second)[0, 1]), 3))
+    """Slope of a straight line through the values, and their rank correlation with the weights, 0 if nothing moves."""
+    first, second = _ranks(np.asarray(weights)), _ranks(np.asarray(values))
+    spread = float(first.std() * second.std())
+    rho = float(((first - first.mean()) * (second - second.mean())).mean() / spread) if spread else 0.0
+    return Effect(round(float(np.polyfit(weights, values, 1)[0]), 3), round(rho, 3))
+
+
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Ranks from 0; equal values share the mean of theirs."""
+    below = (values[None] < values[:, None]).sum(axis=1)
+    equal = (values[None] == values[:, None]).sum(axis=1)
+    ranks: npt.NDArray[np.float64] = below + (equal - 1) / 2
+    return ranks

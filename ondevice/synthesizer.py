@@ -11,17 +11,21 @@ Speech comes sentence by sentence, and each sentence in chunks, so that it is he
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ondevice.acoustic import AcousticModel, Mel, Trouble
 from ondevice.assets import find_asset, load_manifest
+from ondevice.audio import to_mono_float
 from ondevice.errors import InputError
 from ondevice.litert import open_model
 from ondevice.pronounce import Pronouncer, SpokenSentence
@@ -45,7 +49,7 @@ class Style:
     """How something is to be said; nothing set is the voice's own way."""
 
     tokens: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))  # style token -> weight
-    reference: Float32 | None = None  # samples float32 [n] at the synthesizer's rate whose style to take
+    reference: npt.NDArray[Any] | None = None  # samples [n] at the synthesizer's rate whose style to take
     transfer: str = "style"  # what to take from the reference; "prosody" where it says the same text
     speed: float = 1.0  # 2 is twice as fast
 
@@ -66,7 +70,23 @@ class Said:
     mel: Mel
     log_mel: Float32  # [F, M] natural log, at the speed asked for
     seconds: float  # of speech
-    acoustic_s: float  # that the spectra took to make
+
+
+@dataclass
+class Timing:
+    """Seconds of work per stage, added up."""
+
+    text_s: float = 0.0
+    style_s: float = 0.0
+    acoustic_s: float = 0.0
+    vocoder_s: float = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a block as a part of a stage."""
+        began = time.perf_counter()
+        yield
+        setattr(self, name, getattr(self, name) + time.perf_counter() - began)
 
 
 class Synthesizer:
@@ -74,8 +94,6 @@ class Synthesizer:
 
     def __init__(self, voice: VoiceManifest, vocoder: VocoderManifest, threads: int = 1) -> None:
         """Open the models of two checked manifests. Raises InputError or FailureError as `load` does."""
-        if voice.features != vocoder.features:
-            raise InputError(f"{vocoder.directory}: its log-mel settings differ from those of {voice.directory}")
         self.voice, self.vocoder = voice, vocoder
         self._models = open_model(voice, threads), open_model(vocoder, threads)
         self.acoustic = AcousticModel(voice, self._models[0].signatures)
@@ -99,62 +117,99 @@ class Synthesizer:
         """Sample rate of what is said: 24,000."""
         return self.voice.features.rate_hz
 
-    def __call__(self, text: str, style: Style | None = None, seed: int = 0) -> Float32:
-        """Everything at once: samples float32 [n] in -1..1."""
-        return np.concatenate([np.zeros(0, np.float32), *self.stream(text, style, seed)])
+    def __call__(
+        self, text: str, style: Style | None = None, seed: int = 0, warn: Callable[[str], None] = lambda _: None
+    ) -> Float32:
+        """Everything at once: samples float32 [n] in -1..1. `warn` is told what `stream` tells."""
+        return np.concatenate([np.zeros(0, np.float32), *self.stream(text, style, seed, warn)])
 
     def stream(
         self, text: str | Iterable[str], style: Style | None = None, seed: int = 0,
         warn: Callable[[str], None] = lambda _: None, said: Callable[[Said], None] = lambda _: None,
+        timing: Timing | None = None,
     ) -> Iterator[Float32]:  # fmt: skip
         """Chunks of samples float32 [n] in -1..1, the first before the second sentence is looked at.
 
         text may be lines, as they come. `warn` is told what cannot be spoken and what went wrong, `said` each sentence
-        before its samples come. The same seed says the same.
+        before its samples come, `timing` what each stage took. The same seed says the same.
+        Raises InputError for a style that the voice has not, a reference in which nobody speaks, [[phones]] that are
+        none, a negative seed.
         """
-        style = style or Style()
-        wanted = self._style(style)
+        if seed < 0:
+            raise InputError(f"seed {seed}: expected 0 or more")
+        style, timing = style or Style(), timing or Timing()
+        with timing.stage("style_s"):
+            wanted = self._style(style)
         vocoder = vocoder_stream(self.vocoder, self.vocode, seed)
         pause = np.zeros(round(PAUSE_S / style.speed * self.rate_hz), np.float32)
-        for number, sentence in enumerate(self.pronouncer.sentences(text, self.voice.most_symbols, warn)):
+        for number, sentence in enumerate(self._sentences(text, style, warn, timing)):
             if number:
                 yield pause
-            began = time.perf_counter()
-            prosody = self._prosody(style, sentence, wanted, number)
-            mel = self.acoustic.say(sentence.ids, wanted, prosody, seed + number)
+            with timing.stage("acoustic_s"):
+                prosody = self._prosody(style, sentence, wanted)
+                mel = self.acoustic.say(sentence.ids, wanted, prosody, seed + number)
+                log_mel = change_speed(self.acoustic.refine(mel.frames), style.speed)
             if mel.trouble is not Trouble.NONE:
                 warn(f"{mel.trouble.value}, the sentence may be cut or garbled: {sentence.text!r}")
-            log_mel = change_speed(self.acoustic.refine(mel.frames), style.speed)
-            seconds = len(log_mel) * self.acoustic.hop_s
-            said(Said(sentence, mel, log_mel, seconds, time.perf_counter() - began))
+            said(Said(sentence, mel, log_mel, len(log_mel) * self.acoustic.hop_s))
             for start in range(0, len(log_mel), MEL_PORTION):
-                yield from _some(vocoder.accept(log_mel[start : start + MEL_PORTION]))
-            yield from _some(vocoder.finish())
+                with timing.stage("vocoder_s"):
+                    samples = vocoder.accept(log_mel[start : start + MEL_PORTION])
+                yield from _some(samples)
+            with timing.stage("vocoder_s"):
+                samples = vocoder.finish()
+            yield from _some(samples)
+
+    def _sentences(
+        self, text: str | Iterable[str], style: Style, warn: Callable[[str], None], timing: Timing
+    ) -> Iterator[SpokenSentence]:
+        """The sentences of a text; all of them at once where only one is allowed."""
+        sentences = self.pronouncer.sentences(text, self.voice.most_symbols, warn)
+        if style.transfer == "prosody":
+            if not self.voice.prosody_mean:
+                raise InputError(f"voice {self.voice.name}: was not trained to transfer prosody; expected 'style'")
+            first = list(itertools.islice(sentences, 2))
+            if len(first) > 1:
+                raise InputError(
+                    "transfer 'prosody': several sentences, or a long one; expected one as in the reference"
+                )
+            sentences = iter(first)
+        while True:
+            with timing.stage("text_s"):
+                sentence = next(sentences, None)
+            if sentence is None:
+                return
+            yield sentence
 
     def _style(self, style: Style) -> Float32:
         base = None if style.reference is None else self.style_of(style.reference)
         return self.acoustic.style_of_tokens(style.tokens, base)
 
-    def _prosody(self, style: Style, sentence: SpokenSentence, wanted: Float32, number: int) -> Float32 | None:
+    def _prosody(self, style: Style, sentence: SpokenSentence, wanted: Float32) -> Float32 | None:
         """Prosody [N, 4] of the reference for a sentence, where that was asked for."""
         if style.transfer != "prosody" or style.reference is None:
             return None
-        if not self.voice.prosody_mean:
-            raise InputError(f"voice {self.voice.name}: was not trained to transfer prosody; expected --transfer style")
-        if number:
-            raise InputError("transfer 'prosody': several sentences; expected the one that the reference says")
+        samples = trim_silence(to_mono_float(style.reference, "reference"))
+        if len(samples) > LONGEST_REFERENCE_S * self.rate_hz:
+            raise InputError(
+                f"transfer 'prosody': a reference of {len(samples) / self.rate_hz:.0f} s; "
+                f"expected one sentence of up to {LONGEST_REFERENCE_S:g} s"
+            )
         scale = ProsodyScale(*(np.asarray(x, np.float32) for x in (self.voice.prosody_mean, self.voice.prosody_std)))
-        return prosody_of(self.acoustic, sentence.ids, trim_silence(style.reference), wanted, scale)
+        return prosody_of(self.acoustic, sentence.ids, samples, wanted, scale)
 
-    def style_of(self, samples: Float32) -> Float32:
-        """The style [1, S] of a recording's first half minute. Raises InputError when nobody speaks in it."""
-        samples = trim_silence(samples[: round(LONGEST_REFERENCE_S * self.rate_hz)])
-        power = float(np.mean(samples.astype(np.float64) ** 2)) if len(samples) else 0.0
+    def style_of(self, samples: npt.NDArray[Any]) -> Float32:
+        """The style [1, S] of a recording's first half minute of speech, at the synthesizer's rate.
+
+        Raises InputError when nobody speaks in it, or as `ondevice.audio.to_mono_float` does.
+        """
+        speech = trim_silence(to_mono_float(samples, "reference"))[: round(LONGEST_REFERENCE_S * self.rate_hz)]
+        power = float(np.mean(speech.astype(np.float64) ** 2)) if len(speech) else 0.0
         level_db = 10 * np.log10(max(power, 1e-12))
         if level_db < QUIETEST_REFERENCE_DB:
             raise InputError(f"reference: its level is {level_db:.0f} dB; expected speech")
         mean, std = self.voice.mean_and_std
-        return self.acoustic.style_of_mel(((speech_mel(samples) - mean) / std).astype(np.float32))
+        return self.acoustic.style_of_mel(((speech_mel(speech) - mean) / std).astype(np.float32))
 
 
 def _some(samples: Float32) -> Iterator[Float32]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ondevice.overlap_add import StreamingInverseStft
-from ondevice.sampling import RingCache, mixture_noise, softmax_noise
+from ondevice.sampling import RingCache, mixture_noise, mu_expand, softmax_noise
 from ondevice.voice_manifest import VocoderManifest
 
 Float32 = npt.NDArray[np.float32]
@@ -148,7 +148,7 @@ class WavenetStream(VocoderStream):
             out = self._steps({"previous": self._previous, "told": told[None], "noise": self._noise(), **past})
             self._cache.push([out[f"present{i}"] for i in range(len(self._shape.dilations))])
             self._previous = out["samples"][:, -self._group :]
-            made.append(out["samples"][0])
+            made.append(out["samples"][0] if self._shape.mixture else mu_expand(out["samples"][0], self._noises))
         return np.concatenate(made)
 
     def _noise(self) -> Float32:

@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ondevice.errors import InputError
-from ondevice.manifest_base import Fields, Manifest, common_fields
+from ondevice.manifest_base import MANIFEST, Fields, Manifest, common_fields
 from ondevice.sampling import tap_offsets
+from ondevice.speech_features import SPEECH_MEL
 
 PRONUNCIATION_FILE = "pronunciation.npz"
+STYLE_PROPERTIES = ("f0_mean_semitones", "f0_range_semitones", "energy_db", "rate_percent")
 PROSODY_FEATURES = 4  # per symbol: log F0, voicing, log energy, log duration
 
 
@@ -120,14 +122,21 @@ def parse_voice(root: Fields) -> VoiceManifest:
         dropout=root.number("dropout", 0.0, 0.99),
         neutral=root.numbers("neutral", width),
         vocoder=root.text("vocoder"),
-        styles=tuple(Fields(root.path, s, "styles[].").values for s in root.sequence("styles", optional=True)),
+        styles=tuple(_style_row(root.path, s) for s in root.sequence("styles", optional=True)),
         prosody_mean=root.numbers("prosody_mean", transfers) if transfers else (),
         prosody_std=root.numbers("prosody_std", transfers, positive=True) if transfers else (),
     )
     bands, memory = manifest.features.bands, manifest.shape("memory", "outputs", "memory", 3)
+    half = manifest.shape("recurrence", "outputs", "both", 2)[1]
+    embedding = manifest.shape("text", "outputs", "text", 3)[2]
+    for name in ("ahead", "back"):
+        manifest.expect({("recurrence", "inputs", name): (1, embedding)}, "what the text convolutions make")
+    manifest.shape("decoder", "inputs", "keep", 2)
     expected = {
+        ("memory", "inputs", "encoded"): (1, memory[1], half),
+        ("reference", "outputs", "weights"): manifest.shape("style", "inputs", "weights", 3),
+        ("decoder", "inputs", "lengths"): (1,),
         ("text", "inputs", "inside"): (1, manifest.text_chunk, 1),
-        ("memory", "inputs", "encoded"): memory,
         ("memory", "inputs", "style"): (1, manifest.style_width),
         ("memory", "inputs", "prosody"): (1, memory[1], PROSODY_FEATURES),
         ("decoder", "inputs", "memory"): memory,
@@ -141,7 +150,25 @@ def parse_voice(root: Fields) -> VoiceManifest:
         ("reference", "inputs", "mel"): (1, manifest.reference_frames, bands),
     }
     manifest.expect(expected, "the other signatures and the features say so")
+    _check_features(manifest)
     return manifest
+
+
+def _check_features(manifest: Manifest) -> None:
+    """The runtime takes spectra with one front end only."""
+    if manifest.features != SPEECH_MEL:
+        where = f"{manifest.directory / MANIFEST}: field 'features'"
+        raise InputError(f"{where} must be the speech generator's ({SPEECH_MEL}), got {manifest.features}")
+
+
+def _style_row(path: Path, value: Any) -> Mapping[str, Any]:
+    """One row of what `ondevice.styles` measured."""
+    row = Fields(path, value, "styles[].")
+    row.integer("token", 0)
+    for name in STYLE_PROPERTIES:
+        for part in ("slope", "rho"):
+            row.child(name).number(part, -1e9, 1e9)
+    return row.values
 
 
 def parse_vocoder(root: Fields) -> VocoderManifest:
@@ -150,6 +177,7 @@ def parse_vocoder(root: Fields) -> VocoderManifest:
     common = common_fields(root)
     manifest = VocoderManifest(**common, lookahead=root.integer("lookahead", 0, 1000), wavenet=wavenet)
     features = manifest.features
+    _check_features(manifest)
     chunk = manifest.chunk_frames
     manifest.expect({(manifest.entrance, "inputs", "mel"): (1, chunk, features.bands)}, "the features say so")
     if wavenet is None:

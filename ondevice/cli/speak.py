@@ -1,9 +1,10 @@
 """`ondevice speak`: text to speech."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -11,6 +12,8 @@ from ondevice.errors import InputError
 
 if TYPE_CHECKING:
     from ondevice.synthesizer import Said, Style, Synthesizer
+
+LONGEST_PART = 8_192  # characters of a line taken in at a time
 
 
 def speak(
@@ -29,7 +32,7 @@ def speak(
         str, typer.Option(help="What to take from --reference: style, or prosody where it says the same text.")
     ] = "style",
     speed: Annotated[float, typer.Option(help="2 is twice as fast.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="The same seed says the same.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed says the same.")] = 0,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="WAV file, or - for stdout. (default: play it)")
     ] = None,
@@ -51,7 +54,13 @@ def speak(
         raise InputError("--raw: expected --output FILE or --output - with it")
     if device is not None and output is not None:
         raise InputError(f"--device {device}: names a loudspeaker, but --output is {output}; give one of them")
+    if output is not None and not output:
+        raise InputError("--output: expected the name of a file, or -")
     tokens = _tokens(style_token or [])
+    if plot is not None:
+        from ondevice.plotting import check_picture
+
+        check_picture(plot)
     from ondevice.synthesizer import Style, Synthesizer
 
     synthesizer = Synthesizer.load(model, vocoder, threads)
@@ -65,9 +74,11 @@ def _tokens(options: Iterable[str]) -> dict[int, float]:
     for option in options:
         number, _, weight = option.partition("=")
         try:
-            token, amount = int(number), float(weight or 1.0)
+            token, amount = int(number), float(weight) if "=" in option else 1.0
         except ValueError:
-            raise InputError(f"--style-token {option}: expected a token's number, or number=weight") from None
+            raise InputError(
+                f"--style-token {option}: expected a token's number, or number=weight as in 3=0.4"
+            ) from None
         amounts[token] = amounts.get(token, 0.0) + amount
     return amounts
 
@@ -81,18 +92,50 @@ def _reference(path: Path | None, rate_hz: int) -> Any:
 
 
 def _lines(text: str | None, file: Path | None) -> Iterator[str]:
-    """The text in lines, as they come."""
+    """The text in lines or parts of lines, as they come; phones in it are checked before any of it is said."""
     if text is not None:
+        check_escapes(text)
         yield text
-    elif file is not None:
+    elif file is not None and str(file) != "-":
         try:
             with file.open(encoding="utf-8", errors="replace") as lines:
-                yield from lines
+                for part in text_parts(lines):
+                    check_escapes(part)
+                lines.seek(0)
+                yield from text_parts(lines)
         except OSError as error:
             raise InputError(f"--file {file}: {error.strerror or error}; expected a text file") from None
     else:
+        if sys.stdin is None:
+            raise InputError("standard input is closed; expected text")
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-        yield from sys.stdin
+        typed = sys.stdin.isatty()
+        for part in text_parts(sys.stdin):
+            yield part
+            if typed:
+                yield ""  # each line that is typed is said at once, whatever it ends in
+
+
+def text_parts(source: TextIO) -> Iterator[str]:
+    """Lines, the longest ones in parts that end between words where they can: no text is waited for without end."""
+    rest = ""
+    while piece := source.readline(LONGEST_PART):
+        piece = rest + piece
+        cut = len(piece)
+        if len(piece) >= LONGEST_PART and not piece.endswith("\n"):
+            cut = max(piece.rfind(" "), piece.rfind("\t")) + 1 or len(piece)
+        rest = piece[cut:]
+        yield piece[:cut]
+    if rest:
+        yield rest
+
+
+def check_escapes(text: str) -> None:
+    """Raise InputError for [[phones]] that are none."""
+    from ondevice.pronounce import escaped
+
+    for found in re.findall(r"\[\[[^\[\]]*\]\]", text):
+        escaped(found)
 
 
 def _run(
@@ -107,16 +150,16 @@ def _run(
     meter = SpeechMeter(synthesizer.rate_hz)
 
     def said(sentence: "Said") -> None:
-        meter.said(sentence)
         if picture:
             picture.said(sentence)
 
-    chunks = meter.chunks(synthesizer.stream(lines, style, seed, _warn, said))
+    chunks = meter.chunks(synthesizer.stream(lines, style, seed, Warner(), said, meter.timing))
     if picture:
         chunks = picture.chunks(chunks)
     first = next(chunks, None)  # wrong options and empty texts are told before anything is opened
     if first is None:
         raise InputError("nothing to say; expected text with letters or digits in it")
+    underflows = 0
     if output is not None:
         with pcm_output(output, synthesizer.rate_hz, raw) as sink:
             sink.write(first)
@@ -127,15 +170,28 @@ def _run(
 
         with Loudspeaker(device, synthesizer.rate_hz) as speaker:
             speaker.write(first)
-            for chunk in until_interrupted(chunks, speaker.stop):
-                if not speaker.write(chunk):
-                    break
+            for chunk in until_interrupted(chunks):
+                speaker.write(chunk)
+            underflows = speaker.underflows
+        if underflows:
+            print(f"ondevice: the loudspeaker ran dry {underflows} times", file=sys.stderr)
     if picture and plot:
         picture.write(plot)
     if stats:
-        for line in meter.lines():
+        for line in meter.lines(underflows):
             print(line, file=sys.stderr)
 
 
-def _warn(line: str) -> None:
-    print(f"ondevice: {line}", file=sys.stderr)
+class Warner:
+    """Tells warnings on stderr, each kind of trouble a limited number of times."""
+
+    def __init__(self, most: int = 20) -> None:
+        self._left = most
+
+    def __call__(self, line: str) -> None:
+        """One more warning."""
+        if self._left > 0:
+            print(f"ondevice: {line}", file=sys.stderr)
+        elif self._left == 0:
+            print("ondevice: further warnings are not shown", file=sys.stderr)
+        self._left -= 1

@@ -84,14 +84,17 @@ def _write_sample(synthesizer: "Synthesizer", path: Path, text: str, tokens: dic
     """A WAV file and a picture of the text's first sentence in a style."""
     import numpy as np
 
+    from ondevice.errors import InputError
     from ondevice.plotting import plot_speech
     from ondevice.speaking import pcm_output
     from ondevice.synthesizer import Said, Style
 
     said: list[Said] = []
-    samples = np.concatenate(list(synthesizer.stream(text, Style(tokens), said=said.append)))
+    samples = np.concatenate([np.zeros(0, np.float32), *synthesizer.stream(text, Style(tokens), said=said.append)])
     with pcm_output(path.with_suffix(".wav"), synthesizer.rate_hz, raw=False) as sink:
         sink.write(samples)
+    if not said:
+        raise InputError(f"--text {text!r}: nothing to say; expected text with letters or digits in it")
     first = said[0]
     count = round(first.seconds * synthesizer.rate_hz)
     hop = synthesizer.voice.features.hop_samples
