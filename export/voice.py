@@ -3,8 +3,10 @@
 As with recognisers, everything is made and checked in a temporary folder beside the target, which is replaced last.
 """
 
+import json
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,10 +29,13 @@ from ondevice.litert import open_model
 from ondevice.manifest import FORMAT
 from ondevice.manifest_base import MANIFEST, MODEL_FILE
 from ondevice.phonemes import SYMBOLS
+from ondevice.pronounce import Pronouncer
 from ondevice.speech_features import SPEECH_MEL
+from ondevice.styles import measure_styles
+from ondevice.synthesizer import Style, Synthesizer
 from ondevice.transfer import ProsodyScale
 from ondevice.vocoder import vocoder_stream
-from ondevice.voice_manifest import PRONUNCIATION_FILE, VocoderManifest, VoiceManifest
+from ondevice.voice_manifest import PRONUNCIATION_FILE, PROSODY_FEATURES, VocoderManifest, VoiceManifest
 
 Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -65,9 +70,10 @@ def keras_calls(made: Mapping[str, Endpoint]) -> dict[str, Call]:
 
 
 def voice_run(acoustic: AcousticModel, symbols: Sequence[int], mel: np.ndarray) -> dict[str, np.ndarray]:
-    """Every part of a voice over a sentence and its recording, normalised log-mel [F, M]."""
+    """Every part of a voice over a sentence and its recording, normalised log-mel [F, M], with some prosody."""
     style = acoustic.style_of_mel(mel)
-    said, alignment = acoustic.lead(symbols, mel, style)
+    prosody = np.random.default_rng(0).normal(size=(len(symbols), PROSODY_FEATURES)).astype(np.float32)
+    said, alignment = acoustic.lead(symbols, mel, style, prosody)
     encoded = acoustic.encode(symbols)
     return {"style": style, "encoded": encoded, "said": said, "alignment": alignment, "refined": acoustic.refine(said)}
 
@@ -77,8 +83,10 @@ def build_voice(
 ) -> dict[str, Any]:
     """Write the asset `target` (replacing one that is there) and return its report: errors over one real sentence.
 
-    Raises FailureError when a file lacks weights or differs from Keras by more than is allowed.
+    Raises FailureError when a file lacks weights or differs from Keras by more than is allowed, InputError when the
+    pronunciation file is none.
     """
+    Pronouncer(trained.pronunciation, SYMBOLS)  # raises InputError where it is none
     made = endpoints(trained.tacotron)
     scale: dict[str, Any] = {}
     if trained.prosody:
@@ -96,6 +104,19 @@ def build_voice(
 
     files = {PRONUNCIATION_FILE: trained.pronunciation}
     return _build(target, precision, lambda name: to_tflite(trained.tacotron, made, name), made, files, values, run)
+
+
+def measure_tokens(directory: Path) -> None:
+    """Write what each style token of a voice does into its manifest; its vocoder must be there."""
+    synthesizer = Synthesizer.load(directory)
+
+    def say(text: str, token: int, weight: float) -> np.ndarray:
+        return synthesizer(text, Style({token: weight}))
+
+    values = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    found = measure_styles(say, synthesizer.voice.tokens, synthesizer.rate_hz)
+    values["styles"] = [effects.values() for effects in found]
+    write_json(directory / MANIFEST, values)
 
 
 def build_vocoder(
@@ -118,7 +139,8 @@ def build_vocoder(
         stream = vocoder_stream(load_manifest(directory, kind=VocoderManifest), calls)
         return {"samples": np.concatenate([stream.accept(log_mel), stream.finish()])}
 
-    return _build(target, precision, lambda name: to_tflite(vocoder, made, name), made, {}, values, run)
+    drawn = ("samples",) if isinstance(vocoder, Wavenet) else ()
+    return _build(target, precision, lambda name: to_tflite(vocoder, made, name), made, {}, values, run, drawn)
 
 
 def described(made: Mapping[str, Endpoint]) -> dict[str, dict[str, dict[str, list[int]]]]:
@@ -150,15 +172,50 @@ def _common(
     }  # fmt: skip
 
 
+class Recorder:
+    """Calls of signatures, kept with what went in and came out."""
+
+    def __init__(self, calls: Mapping[str, Call]) -> None:
+        self.kept: list[tuple[str, Mapping[str, np.ndarray], dict[str, np.ndarray]]] = []
+        self.calls = {name: self._recorded(name, call) for name, call in calls.items()}
+
+    def _recorded(self, name: str, call: Call) -> Call:
+        def recorded(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            outputs = call(inputs)
+            self.kept.append((name, dict(inputs), dict(outputs)))
+            return outputs
+
+        return recorded
+
+    def errors(self, calls: Mapping[str, Call], drawn: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Each output of the same calls by others: largest and relative RMS error, states included.
+
+        Every call is given what the recorded one was given, so that one draw that falls otherwise does not make all
+        that follows differ; the tensors in `drawn` are left out.
+        """
+        pairs: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+        for name, inputs, outputs in self.kept:
+            others = calls[name](inputs)
+            for tensor, value in outputs.items():
+                if tensor not in drawn:
+                    pairs[name, tensor].append((value, others[tensor]))
+        rows = []
+        for (name, tensor), values in pairs.items():
+            largest, relative = relative_error(*(np.stack(side) for side in zip(*values, strict=True)))
+            rows.append({"tensor": f"{name}.{tensor}", "max_error": largest, "relative_rms": relative})
+        return rows
+
+
 def _build(
     target: Path, precision: str, convert: Callable[[str], bytes], made: Mapping[str, Endpoint],
     files: Mapping[str, Path], values: Callable[[Path, str], dict[str, Any]],
-    run: Callable[[Path, Mapping[str, Call]], dict[str, np.ndarray]],
+    run: Callable[[Path, Mapping[str, Call]], dict[str, np.ndarray]], drawn: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
         directories = {name: Path(folder, name) for name in dict.fromkeys(("float32", precision))}
         reference: dict[str, np.ndarray] = {}
+        recorder = Recorder(keras_calls(made))
         report: dict[str, Any] = {"parity": {}, "bytes": {}}
         for name, directory in directories.items():
             directory.mkdir()
@@ -166,9 +223,12 @@ def _build(
             for file, source in files.items():
                 shutil.copyfile(source, directory / file)
             write_json(directory / MANIFEST, values(directory, name))
-            reference = reference or run(directory, keras_calls(made))
+            reference = reference or run(directory, recorder.calls)
             model = open_model(load_manifest(directory))  # the runtime's own checks
-            report["parity"][name] = compare(reference, run(directory, model.signatures), name)
+            rows = recorder.errors(model.signatures, drawn)
+            if not drawn:  # what was drawn otherwise once cannot be compared as a whole
+                rows += whole_errors(reference, run(directory, model.signatures))
+            report["parity"][name] = checked(rows, name)
             report["bytes"][name] = (directory / MODEL_FILE).stat().st_size
         write_json(directories[precision] / REPORT, report)
         if target.exists():
@@ -177,17 +237,21 @@ def _build(
     return report
 
 
-def compare(
-    reference: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], precision: str
-) -> list[dict[str, Any]]:
-    """Largest and relative RMS error of each output. Raises FailureError when one is off by too much."""
+def whole_errors(reference: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Largest and relative RMS error of each result of a whole run, errors of state included."""
     rows = []
     for name, array in reference.items():
         largest, relative = relative_error(array, other[name])
         rows.append({"tensor": name, "max_error": largest, "relative_rms": relative})
-        if not relative <= TOLERANCE[precision]:  # NaN fails this too
+    return rows
+
+
+def checked(rows: list[dict[str, Any]], precision: str) -> list[dict[str, Any]]:
+    """The same rows. Raises FailureError when one is off by too much."""
+    for row in rows:
+        if not row["relative_rms"] <= TOLERANCE[precision]:  # NaN fails this too
             raise FailureError(
-                f"export: {precision} {name} differs from Keras by a relative RMS of {relative:.3g}; "
-                f"expected at most {TOLERANCE[precision]}"
+                f"export: {precision} {row['tensor']} differs from Keras by a relative RMS of "
+                f"{row['relative_rms']:.3g}; expected at most {TOLERANCE[precision]}"
             )
     return rows

@@ -86,7 +86,8 @@ def voice(
     recording: Annotated[Path, typer.Option(help="A real recording over which the files are compared with Keras.")],
     text: Annotated[str, typer.Option(help="What is said in it.")],
     pronunciation: Annotated[Path, typer.Option(help="The pronunciation file the run was trained with.")],
-    vocoder: Annotated[str, typer.Option(help="Name of the vocoder asset to speak with.")] = "vocoder",
+    vocoder: Annotated[str, typer.Option(help="Name or directory of the vocoder asset to speak with.")] = "vocoder",
+    styles: Annotated[bool, typer.Option(help="Measure what the style tokens do, with that vocoder.")] = True,
     quantize: Quantize = "dynamic-int8",
 ) -> None:
     """Export a voice: model.tflite, manifest.json, pronunciation.npz and report.json, proven equal to the network."""
@@ -112,6 +113,11 @@ def voice(
     mel = (speech_mel(trim_silence(read_audio(recording, SPEECH_RATE_HZ))) - mean) / std
     symbols = Pronouncer(pronunciation).encode(text)
     _tell(output, build_voice(trained, output, Card.load(card), quantize, symbols, mel.astype(np.float32)))
+    if styles:
+        from export.voice import measure_tokens
+
+        measure_tokens(output)
+        print(f"{output}: its style tokens are measured", file=sys.stderr)
 
 
 @app.command("vocoder")

@@ -32,6 +32,7 @@ from ondevice.normalize import english
 from ondevice.pitch import track_pitch
 from ondevice.recognizer import Recognizer
 from ondevice.speech_features import SPEECH_HOP_SAMPLES, speech_mel
+from ondevice.stats import peak_memory_mb
 from ondevice.styles import measure_styles
 from ondevice.synthesizer import Style, Synthesizer
 from ondevice.vocoder import vocoder_stream
@@ -52,11 +53,13 @@ def intelligibility(synthesizer: Synthesizer, recordings: Sequence[Recording]) -
     from tests.benchmarks.pocketsphinx_peer import pocketsphinx
 
     texts = [text for text, _ in recordings]
-    spoken = [synthesizer(text) for text in texts]
+    troubles: list[str] = []
+    spoken = [synthesizer(text, warn=troubles.append) for text in texts]
     print(f"{'recogniser':<20} {'recorded':>9} {'synthetic':>10} {'ratio':>6}   WER of {len(texts)} sentences")
     for name, recognize in (("PocketSphinx 5.1.1", pocketsphinx()), ("rnnt", Transcriber(Recognizer.load("rnnt")))):
         human, synthetic = heard(recognize, [x for _, x in recordings], texts), heard(recognize, spoken, texts)
         print(f"{name:<20} {human:9.1%} {synthetic:10.1%} {synthetic / human:6.2f}", flush=True)
+    print(f"{len(troubles)} of {len(texts)} sentences with a warning (stuck, repeated, left out, without end)")
 
 
 def prosody(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
@@ -64,10 +67,10 @@ def prosody(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
     print(
         f"{'reference':<20} {'MCD13 (DTW)':>12} {'FFE':>7} {'GPE':>7} {'VDE':>7}   mean of {len(recordings)} sentences"
     )
-    for name in ("none", "style"):
+    for name in ("none", "style", "prosody") if synthesizer.voice.prosody_mean else ("none", "style"):
         rows = []
         for text, samples in recordings:
-            made = synthesizer(text, Style(reference=samples if name == "style" else None))
+            made = synthesizer(text, Style() if name == "none" else Style(reference=samples, transfer=name))
             path = align(samples, made, SPEECH_RATE_HZ)
             errors = f0_errors(track_pitch(samples, SPEECH_RATE_HZ), track_pitch(made, SPEECH_RATE_HZ), path)
             distance = mcd13_dtw(samples, made, SPEECH_RATE_HZ, path)
@@ -126,6 +129,7 @@ def speed(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
             samples += len(chunk)
         audio_s, seconds = samples / SPEECH_RATE_HZ, time.perf_counter() - began
         print(f"{name:<20} {audio_s:6.1f} s {1000 * first:9.0f} ms {seconds / audio_s:8.4f}", flush=True)
+    print(f"peak memory of this process {peak_memory_mb():.0f} MB (`ondevice speak --stats` tells that of the command)")
     for command in (["espeak-ng", "-f"], ["flite", "-voice", "slt", "-f"]):
         if not shutil.which(command[0]):
             continue
