@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from models.attention_recurrence import AttentionStart, AttentionWeights, attend, attention_sequence
 from models.convolution import ConvStack
-from models.recurrence import lstm_gates, lstm_sequence, scan
+from models.recurrence import lstm_gates, lstm_sequence
 from models.style import ReferenceEncoder, StyleConfig, StyleTokens
 
 Tensor = Any
@@ -227,19 +228,12 @@ class Tacotron(keras.Model):
         if keep is None:
             keep = self.draw_keep((batch, ops.shape(before)[1], 2 * c.prenet))
         heard = self._prenet(ops.cast(before, self.compute_dtype), ops.cast(keep, self.compute_dtype))
-        kernel, recurrent, bias, from_memory = self._attention_weights()
+        kernel, bias, learnt = self._attention_weights()
         pre = ops.transpose(ops.matmul(heard, kernel) + bias, (1, 0, 2))  # [G, B, 4 H]
         beyond = self._beyond(lengths, ops.shape(memory)[1])
         state = self.initial_state(batch, ops.shape(memory)[1], self.compute_dtype)
-
-        def step(carry: tuple[Tensor, ...], now: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-            cell, output, context, weights, total = carry
-            gates = now[0] + ops.matmul(output, recurrent) + ops.matmul(context, from_memory)
-            cell, output, _, _ = lstm_gates(gates, cell)
-            context, weights = self._attend(output, weights, total, memory, keys, beyond)
-            return (cell, output, context, weights, total + weights), (output, context, weights)
-
-        _, (outputs, contexts, weights) = scan(step, tuple(state[:5]), (pre,))
+        memory, keys = ops.cast(memory, self.compute_dtype), ops.cast(keys, self.compute_dtype)
+        outputs, contexts, weights = attention_sequence(pre, memory, keys, beyond, learnt, AttentionStart(*state[:5]))
         seen = ops.transpose(ops.concatenate([outputs, contexts], axis=-1), (1, 0, 2))  # [B, G, H + D]
         seen = self.lstm_dropout(seen, training=training)
         said = self.lstm_dropout(self.decoder_lstm(seen), training=training)
@@ -270,12 +264,14 @@ class Tacotron(keras.Model):
             ops.cast(x, self.compute_dtype)
             for x in (frame, keep, memory, keys, state.decoder_r0, state.decoder_context, state.decoder_r1)
         )
-        kernel, recurrent, bias, from_memory = self._attention_weights()
+        kernel, bias, learnt = self._attention_weights()
         gates = ops.matmul(self._prenet(frame, keep), kernel) + bias
-        gates = gates + ops.matmul(output, recurrent) + ops.matmul(context, from_memory)
+        gates = gates + ops.matmul(output, learnt.recurrent) + ops.matmul(context, learnt.from_memory)
         cell, output, _, _ = lstm_gates(gates, state.decoder_c0)
         beyond = self._beyond(lengths, ops.shape(memory)[1])
-        context, weights = self._attend(output, state.decoder_weights, state.decoder_total, memory, keys, beyond)
+        context, weights, _, _ = attend(
+            output, state.decoder_weights, state.decoder_total, memory, keys, beyond, learnt
+        )
         seen = ops.concatenate([output, context], axis=-1)
         c1, r1 = self.decoder_lstm.step(seen, state.decoder_c1, before)
         said = ops.concatenate([r1, context], axis=-1)
@@ -292,26 +288,19 @@ class Tacotron(keras.Model):
         width = self.config.prenet
         return self.prenet[1](self.prenet[0](x) * keep[..., :width]) * keep[..., width:]
 
-    def _attention_weights(self) -> tuple[Tensor, ...]:
-        """Kernel [P, 4 H], recurrent [H, 4 H] and bias of the attention LSTM, and its kernel for the context."""
-        lstm = self.attention_lstm
-        kernel, recurrent, bias = (ops.cast(w, self.compute_dtype) for w in (lstm.kernel, lstm.recurrent, lstm.bias))
-        return kernel[: self.config.prenet], recurrent, bias, kernel[self.config.prenet :]
+    def _attention_weights(self) -> tuple[Tensor, Tensor, AttentionWeights]:
+        """Kernel [P, 4 H] and bias [4 H] of the attention LSTM for the pre-net, and what the loop over time learns."""
+        lstm, width = self.attention_lstm, self.config.prenet
+        found = (
+            lstm.recurrent, lstm.kernel[width:], self.query.kernel, self.query.bias, self.location_conv.kernel,
+            self.location_dense.kernel, self.score.kernel[:, 0],
+        )  # fmt: skip
+        learnt = AttentionWeights(*(ops.cast(x, self.compute_dtype) for x in found))
+        return ops.cast(lstm.kernel[:width], self.compute_dtype), ops.cast(lstm.bias, self.compute_dtype), learnt
 
     def _beyond(self, lengths: Tensor, symbols: Any) -> Tensor:
         """[B, N]: what keeps attention off the padding."""
         return ops.where(ops.arange(symbols)[None, :] < lengths[:, None], 0.0, -1e9)
-
-    def _attend(
-        self, output: Tensor, weights: Tensor, total: Tensor, memory: Tensor, keys: Tensor, beyond: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Location-sensitive attention (Chorowski et al. 2015): context [B, D] and weights [B, N]."""
-        places = ops.cast(ops.stack([weights, total], axis=-1), self.compute_dtype)  # [B, N, 2]
-        location = self.location_dense(self.location_conv(places))
-        energy = self.score(ops.tanh(self.query(output)[:, None] + location + keys))[..., 0]
-        weights = ops.softmax(ops.cast(energy, "float32") + beyond, axis=-1)
-        context = ops.matmul(ops.cast(weights, memory.dtype)[:, None], memory)[:, 0]
-        return context, weights
 
     # post-net
 
