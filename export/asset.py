@@ -16,8 +16,8 @@ import jiwer
 import keras
 import numpy as np
 
-from export.convert import write_bytes
-from export.rnnt import convert, keras_steps, parity, signatures, tflite_steps
+from export.convert import parity, write_bytes
+from export.rnnt import convert, keras_steps, signatures, tflite_steps
 from models.greedy import greedy_tokens
 from models.pieces import load_pieces, piece_list
 from models.recipe import Trained

@@ -16,6 +16,9 @@ PRECISIONS = ("float32", "float16", "dynamic-int8")
 _VARIABLE_OPS = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
 
 
+Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]  # a signature: arrays by name in and out
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """One signature: a function of named tensors that returns named tensors, all of fixed shape."""
@@ -74,6 +77,33 @@ def check_file(content: bytes, parameters: int, precision: str) -> None:
         raise FailureError(
             f"export: weights missing: {len(content)} bytes cannot hold {parameters} parameters of {bytes_each} bytes"
         )
+
+
+def keras_calls(endpoints: Mapping[str, Endpoint]) -> dict[str, Call]:
+    """The endpoints as the runtime calls signatures, arrays by name, computed by Keras."""
+
+    def caller(endpoint: Endpoint) -> Call:
+        compiled = tf.function(endpoint.function)
+
+        def call(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            outputs = compiled(*(tf.convert_to_tensor(inputs[name]) for name in endpoint.inputs))
+            return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
+
+        return call
+
+    return {name: caller(endpoint) for name, endpoint in endpoints.items()}
+
+
+def parity(
+    reference: Mapping[str, Mapping[str, np.ndarray]], other: Mapping[str, Mapping[str, np.ndarray]]
+) -> list[dict[str, Any]]:
+    """One row per signature and tensor: largest absolute and relative RMS error over a run."""
+    rows = []
+    for signature, tensors in reference.items():
+        for name, values in tensors.items():
+            largest, relative = relative_error(values, other[signature][name])
+            rows.append({"signature": signature, "tensor": name, "max_error": largest, "relative_rms": relative})
+    return rows
 
 
 def relative_error(reference: np.ndarray, other: np.ndarray) -> tuple[float, float]:

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from keras import ops
 
-from export.convert import Endpoint, relative_error, stack_outputs, to_tflite
+from export.convert import Endpoint, keras_calls, stack_outputs, to_tflite
 from models.rnnt import BLANK, Rnnt, state_type
 from ondevice.litert import LiteRtModel
 
@@ -79,8 +78,7 @@ def convert(rnnt: Rnnt, precision: str) -> bytes:
 
 def keras_steps(rnnt: Rnnt, features: np.ndarray, tokens: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:
     """Every output and state of a real run in Keras float: encoder over features [S, F], predictor over tokens."""
-    made = endpoints(rnnt)
-    return _run({name: _keras_call(e) for name, e in made.items()}, rnnt, features, tokens)
+    return _run(keras_calls(endpoints(rnnt)), rnnt, features, tokens)
 
 
 def tflite_steps(
@@ -88,18 +86,6 @@ def tflite_steps(
 ) -> dict[str, dict[str, np.ndarray]]:
     """The same run through a TFLite file."""
     return _run(dict(model.signatures), rnnt, features, tokens)
-
-
-def _keras_call(endpoint: Endpoint) -> Any:
-    import tensorflow as tf
-
-    compiled = tf.function(endpoint.function)
-
-    def call(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        outputs = compiled(*(inputs[name] for name in endpoint.inputs))
-        return {name: ops.convert_to_numpy(value) for name, value in outputs.items()}
-
-    return call
 
 
 def _run(
@@ -127,15 +113,3 @@ def _run(
     ]
     joiner = stack_outputs([calls["joiner"]({"encoded": e, "predicted": p}) for e, p in pairs])
     return {"encoder": encoder, "predictor": predictor, "joiner": joiner}
-
-
-def parity(
-    reference: Mapping[str, Mapping[str, np.ndarray]], other: Mapping[str, Mapping[str, np.ndarray]]
-) -> list[dict[str, Any]]:
-    """One row per signature and tensor: largest absolute and relative RMS error over the run."""
-    rows = []
-    for signature, tensors in reference.items():
-        for name, values in tensors.items():
-            largest, relative = relative_error(values, other[signature][name])
-            rows.append({"signature": signature, "tensor": name, "max_error": largest, "relative_rms": relative})
-    return rows

@@ -6,14 +6,14 @@
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from export.convert import Endpoint, relative_error, stack_outputs, to_tflite
+from export.convert import Call, Endpoint, keras_calls, parity, stack_outputs, to_tflite
 from models.vocoder import SMALL, Vocoder, state_type
 from models.wavenet import SMALL as SMALL_WAVENET
 from models.wavenet import Wavenet
@@ -24,7 +24,6 @@ CHUNK_FRAMES = 8  # 85 ms of speech a call
 STEPS = 4  # of a WaveNet in a call: 32 samples with groups of 8
 RATE_HZ = 24_000
 
-Call = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 Rows = dict[str, dict[str, np.ndarray]]  # signature -> tensor -> [calls, ...]
 
 
@@ -79,22 +78,6 @@ def convert(model: Vocoder | Wavenet, precision: str) -> bytes:
     return to_tflite(model, endpoints(model), precision)
 
 
-def keras_calls(model: Vocoder | Wavenet) -> dict[str, Call]:
-    """The signatures as Keras computes them, on arrays."""
-    import tensorflow as tf
-
-    def compiled(endpoint: Endpoint) -> Call:
-        function = tf.function(endpoint.function)
-
-        def call(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            outputs = function(*(tf.constant(inputs[name]) for name in endpoint.inputs))
-            return {name: ops.convert_to_numpy(value) for name, value in outputs.items()}
-
-        return call
-
-    return {name: compiled(endpoint) for name, endpoint in endpoints(model).items()}
-
-
 def run_vocoder(calls: Mapping[str, Call], vocoder: Vocoder, mel: np.ndarray) -> Rows:
     """Every output and state over the whole chunks of mel [F, M]."""
     initial = vocoder.initial_state()._asdict()
@@ -136,16 +119,6 @@ def run(calls: Mapping[str, Call], model: Vocoder | Wavenet, mel: np.ndarray) ->
     return run_vocoder(calls, model, mel) if isinstance(model, Vocoder) else run_wavenet(calls, model, mel)
 
 
-def parity(reference: Rows, other: Rows) -> list[dict[str, Any]]:
-    """One row per signature and tensor: largest absolute and relative RMS error over the run."""
-    rows = []
-    for signature, tensors in reference.items():
-        for name, values in tensors.items():
-            largest, relative = relative_error(values, other[signature][name])
-            rows.append({"signature": signature, "tensor": name, "max_error": largest, "relative_rms": relative})
-    return rows
-
-
 def real_time_factor(file: LiteRtModel, model: Vocoder | Wavenet, mel: np.ndarray) -> float:
     """Seconds of computing for a second of speech, the second of two runs over mel [F, M], cache and noise included."""
     seconds = 0.0
@@ -167,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
         model.build()
         if weights:
             model.load_weights(weights)
-        reference = run(keras_calls(model), model, mel)
+        reference = run(keras_calls(endpoints(model)), model, mel)
         for precision in ("float32", "dynamic-int8"):
             content = convert(model, precision)
             with tempfile.NamedTemporaryFile(suffix=".tflite") as file:

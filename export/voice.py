@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from export.asset import INTERPRETERS, REPORT, TOLERANCE, Card, rounded, write_json
-from export.convert import Endpoint, relative_error, to_tflite, write_bytes
+from export.convert import Call, Endpoint, keras_calls, relative_error, to_tflite, write_bytes
 from export.tacotron import endpoints
 from export.vocoder import endpoints as vocoder_made
 from models.tacotron import Tacotron
@@ -37,8 +37,6 @@ from ondevice.transfer import ProsodyScale
 from ondevice.vocoder import vocoder_stream
 from ondevice.voice_manifest import PRONUNCIATION_FILE, PROSODY_FEATURES, VocoderManifest, VoiceManifest
 
-Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
-
 
 @dataclass(frozen=True)
 class TrainedVoice:
@@ -51,22 +49,6 @@ class TrainedVoice:
     pronunciation: Path
     vocoder: str  # name of the vocoder asset
     prosody: ProsodyScale | None = None  # of a voice that learnt to transfer it
-
-
-def keras_calls(made: Mapping[str, Endpoint]) -> dict[str, Call]:
-    """The endpoints as the runtime calls signatures, computed by Keras."""
-    import tensorflow as tf
-
-    def caller(endpoint: Endpoint) -> Call:
-        compiled = tf.function(endpoint.function)
-
-        def call(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            outputs = compiled(*(inputs[name] for name in endpoint.inputs))
-            return {name: ops.convert_to_numpy(value) for name, value in outputs.items()}
-
-        return call
-
-    return {name: caller(endpoint) for name, endpoint in made.items()}
 
 
 def voice_run(acoustic: AcousticModel, symbols: Sequence[int], mel: np.ndarray) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from models.recurrence import lstm_gates, scan
+from models.recurrence import lstm_gates, lstm_slopes, scan
 
 Tensor = Any
 
@@ -94,25 +94,14 @@ def _gradient(
 ) -> tuple[Tensor, ...]:
     """Gradients of pre, memory, keys and every weight."""
     outputs, contexts, looked, cells, sigmoids, candidates, features, squashed = saved
-    gate_in, keep, gate_out = ops.split(sigmoids, 3, axis=-1)
-    risen = ops.tanh(cells)
-    previous = _before(ops.cast(start.cell, cells.dtype), cells)
-    to_gates = ops.concatenate(
-        [
-            candidates * gate_in * (1 - gate_in),
-            previous * keep * (1 - keep),
-            risen * gate_out * (1 - gate_out),
-            gate_in * (1 - candidates * candidates),
-        ],
-        axis=-1,
-    )  # [T, B, 4H]
+    to_cell, keep, to_gates = lstm_slopes(start.cell, cells, sigmoids, candidates)
     unrecur, unremember, unask = (ops.transpose(x) for x in (w.recurrent, w.from_memory, w.query))
     unlocate, dtype = ops.transpose(w.location_dense), memory.dtype
     unconvolve = ops.transpose(ops.flip(w.location_conv, axis=0), (0, 2, 1))  # [K, L, 2]
 
     def backward(carry, now):
         d_output, d_cell, d_context, d_looked, d_total = carry
-        up_output, up_context, up_looked, looked_now, squashed_now, to_cell, keep_now, gates = now
+        up_output, up_context, up_looked, looked_now, squashed_now, cell_factor, keep_now, gates = now
         d_context = d_context + up_context
         d_looked = (
             d_looked + d_total + up_looked + ops.cast(ops.matmul(memory, d_context[..., None])[..., 0], "float32")
@@ -123,7 +112,7 @@ def _gradient(
         d_features = ops.matmul(d_inside, unlocate)
         d_places = ops.cast(ops.conv(d_features, unconvolve, strides=1, padding="same"), "float32")
         d_output = d_output + up_output + ops.matmul(d_asked, unask)
-        d_cell = d_cell + ops.cast(d_output * to_cell, d_cell.dtype)
+        d_cell = d_cell + ops.cast(d_output * cell_factor, d_cell.dtype)
         d_now = ops.cast(d_cell, dtype)
         d_pre = ops.concatenate([d_now, d_now, d_output, d_now], axis=-1) * gates
         carry = (
@@ -134,7 +123,7 @@ def _gradient(
 
     zeros = tuple(ops.zeros_like(x) for x in (start.output, start.cell, start.context, start.weights, start.total))
     ups = (given[0], given[1], ops.cast(given[2], "float32"))
-    xs = (*ups, looked, squashed, gate_out * (1 - risen * risen), keep, to_gates)
+    xs = (*ups, looked, squashed, to_cell, keep, to_gates)
     _, (d_pre, d_contexts, d_energies, d_insides, d_asked, d_features) = scan(backward, zeros, xs, reverse=True)
 
     before = _before(start.weights, looked)

@@ -58,6 +58,27 @@ def lstm_gates(pre: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tenso
     return cell, hidden, sigmoids, candidate
 
 
+def lstm_slopes(cell0: Tensor, cells: Tensor, sigmoids: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Derivatives over all steps of an LSTM whose cells were [T, B, H] and whose gates `lstm_gates` gave.
+
+    Of the hidden state by the cell [T, B, H], of the cell by the one before [T, B, H], and by what the gates got
+    [T, B, 4H]: there the third part belongs to the hidden state, the others to the cell.
+    """
+    gate_in, keep, gate_out = ops.split(sigmoids, 3, axis=-1)
+    risen = ops.tanh(cells)
+    previous = ops.concatenate([ops.cast(cell0, cells.dtype)[None], cells[:-1]], axis=0)
+    to_gates = ops.concatenate(
+        [
+            candidates * gate_in * (1 - gate_in),
+            previous * keep * (1 - keep),
+            risen * gate_out * (1 - gate_out),
+            gate_in * (1 - candidates * candidates),
+        ],
+        axis=-1,
+    )
+    return gate_out * (1 - risen * risen), keep, to_gates
+
+
 def lstm_sequence(
     x: Tensor,
     kernel: Tensor,
@@ -96,19 +117,7 @@ def lstm_sequence(
 
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            gate_in, keep, gate_out = ops.split(sigmoids, 3, axis=-1)
-            squashed = ops.tanh(cells)
-            previous = ops.concatenate([ops.cast(cell0, cells.dtype)[None], cells[:-1]], axis=0)
-            to_cell = gate_out * (1 - squashed * squashed)
-            to_gates = ops.concatenate(
-                [
-                    candidates * gate_in * (1 - gate_in),
-                    previous * keep * (1 - keep),
-                    squashed * gate_out * (1 - gate_out),
-                    gate_in * (1 - candidates * candidates),
-                ],
-                axis=-1,
-            )  # [T, B, 4H]; the third part takes d_hidden, the others d_cell
+            to_cell, keep, to_gates = lstm_slopes(cell0, cells, sigmoids, candidates)
             unproject = None if projection is None else ops.transpose(projection)
             unrecur = ops.transpose(recurrent)
 

@@ -32,7 +32,7 @@ def test_tflite_steps_equal_keras_outputs_and_state(
     path = tmp_path / "model.tflite"
     path.write_bytes(rnnt_export.convert(model, precision))
     reference = rnnt_export.keras_steps(model, features, tokens)
-    rows = rnnt_export.parity(reference, rnnt_export.tflite_steps(model, LiteRtModel(path), features, tokens))
+    rows = conversion.parity(reference, rnnt_export.tflite_steps(model, LiteRtModel(path), features, tokens))
     assert {r["tensor"] for r in rows} >= {
         "encoded",
         "encoder_c0",

@@ -10,6 +10,7 @@ keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
 from export import vocoder as vocoder_export  # noqa: E402
+from export.convert import keras_calls, parity  # noqa: E402
 from models.vocoder import TINY, Vocoder  # noqa: E402
 from models.wavenet import TINY as TINY_WAVENET  # noqa: E402
 from models.wavenet import Wavenet  # noqa: E402
@@ -39,8 +40,8 @@ def converted(model: Vocoder | Wavenet, precision: str, folder: Path) -> LiteRtM
 @pytest.mark.parametrize(("precision", "tolerance"), PRECISIONS)
 def test_tflite_equals_keras_outputs_and_state(model, tmp_path: Path, precision: str, tolerance: float) -> None:
     file = converted(model, precision, tmp_path)
-    reference = vocoder_export.run(vocoder_export.keras_calls(model), model, MEL)
-    rows = vocoder_export.parity(reference, vocoder_export.run(dict(file.signatures), model, MEL))
+    reference = vocoder_export.run(keras_calls(vocoder_export.endpoints(model)), model, MEL)
+    rows = parity(reference, vocoder_export.run(dict(file.signatures), model, MEL))
     if isinstance(model, Wavenet) and not model.config.mixture:
         # an argmax over noisy logits: a rounding that flips one changes all that follows
         rows = [row for row in rows if row["signature"] == "condition"]
@@ -70,7 +71,7 @@ def test_drawn_samples_do_not_depend_on_the_interpreter_or_the_run(tmp_path: Pat
     np.testing.assert_array_equal(first["samples"], again["samples"])
     other = vocoder_export.run_wavenet(dict(file.signatures), model, MEL, seed=4)["steps"]
     assert np.abs(other["samples"] - first["samples"]).max() > 0.01
-    expected = vocoder_export.run_wavenet(vocoder_export.keras_calls(model), model, MEL, seed=3)["steps"]
+    expected = vocoder_export.run_wavenet(keras_calls(vocoder_export.endpoints(model)), model, MEL, seed=3)["steps"]
     np.testing.assert_allclose(first["samples"], expected["samples"], atol=1e-4)
 
 
