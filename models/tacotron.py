@@ -40,6 +40,7 @@ class TacotronConfig:
     postnet_width: int = 512
     dropout: float = 0.5  # of the convolutions and, at all times, of the pre-net
     lstm_dropout: float = 0.1
+    frame_dropout: float = 0.0  # frames hidden from the decoder in training, which else listens more than it reads
     style: StyleConfig = field(default_factory=StyleConfig)
 
     @property
@@ -55,7 +56,7 @@ TINY = TacotronConfig(
 )  # fmt: skip
 SMALL = TacotronConfig(
     embedding=192, encoder_units=128, prenet=128, attention_units=256, decoder_units=256, reduction=2,
-    postnet_width=128, style=StyleConfig(filters=(16, 16, 32, 32, 64, 64), units=64, width=128, heads=4),
+    postnet_width=128, frame_dropout=0.3, style=StyleConfig(filters=(16, 16, 32, 32, 64, 64), units=64, width=128, heads=4),
 )  # fmt: skip
 PAPER = TacotronConfig()
 PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER}
@@ -225,6 +226,9 @@ class Tacotron(keras.Model):
         c = self.config
         batch = ops.shape(mel)[0]
         before = ops.pad(mel[:, c.reduction - 1 :: c.reduction][:, :-1], ((0, 0), (1, 0), (0, 0)))  # [B, G, M]
+        if training and c.frame_dropout:
+            shown = keras.random.uniform((batch, ops.shape(before)[1], 1), seed=self.seeds) >= c.frame_dropout
+            before = before * ops.cast(shown, before.dtype)
         if keep is None:
             keep = self.draw_keep((batch, ops.shape(before)[1], 2 * c.prenet))
         heard = self._prenet(ops.cast(before, self.compute_dtype), ops.cast(keep, self.compute_dtype))

@@ -1,5 +1,6 @@
 """The step contract of the speech generator: whole sequences equal steps, gradients flow, padding never leaks."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -216,6 +217,23 @@ def test_padding_never_leaks(model: Tacotron, dirt: float) -> None:
     for before, after in zip(clean, quiet(dirty), strict=True):
         assert np.isfinite(after).all()
         np.testing.assert_allclose(after, before, atol=1e-4)
+
+
+def test_frames_are_hidden_in_training_only() -> None:
+    keras.utils.set_random_seed(0)
+    model = Tacotron(replace(TINY, frame_dropout=1.0, lstm_dropout=0.0))
+    model.build()
+    data = batch()
+    memory, keys = model.remember(
+        model.encode(data["symbols"], data["lengths"]), np.zeros((2, 6), "f"), data["prosody"]
+    )
+    keep = np.ones((2, data["mel"].shape[1] // TINY.reduction, 2 * TINY.prenet), np.float32)
+
+    def said(mel: np.ndarray, training: bool) -> np.ndarray:
+        return numpy_(model.decode(memory, keys, data["lengths"], mel, keep, training=training)["mel"])
+
+    np.testing.assert_array_equal(said(data["mel"], True), said(0 * data["mel"], True))
+    assert not np.allclose(said(data["mel"], False), said(0 * data["mel"], False))
 
 
 def test_gradients_reach_every_weight(model: Tacotron) -> None:
