@@ -56,7 +56,8 @@ TINY = TacotronConfig(
 )  # fmt: skip
 SMALL = TacotronConfig(
     embedding=192, encoder_units=128, prenet=128, attention_units=256, decoder_units=256, reduction=2,
-    postnet_width=128, frame_dropout=0.3, style=StyleConfig(filters=(16, 16, 32, 32, 64, 64), units=64, width=128, heads=4),
+    postnet_width=128, frame_dropout=0.3,
+    style=StyleConfig(filters=(16, 16, 32, 32, 64, 64), units=64, width=128, heads=4),
 )  # fmt: skip
 PAPER = TacotronConfig()
 PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER}
