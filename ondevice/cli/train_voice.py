@@ -11,6 +11,12 @@ from ondevice.errors import InputError
 Data = Annotated[list[Path], typer.Option(help="Corpus with train and dev splits: manifest or folder. Repeatable.")]
 Output = Annotated[Path, typer.Option(help="Folder of the run: checkpoints, logs, curves, final weights.")]
 Cache = Annotated[Path, typer.Option(help="Folder for decoded waveforms.")]
+Steps = Annotated[int, typer.Option(min=1, help="Training steps in all.")]
+Cooldown = Annotated[int, typer.Option(min=1, help="Steps over which the rate falls at the end.")]
+Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
+Batch = Annotated[int, typer.Option(min=1, help="Segments in a batch.")]
+Frames = Annotated[int, typer.Option(min=8, help="Frames of 10.7 ms in a segment.")]
+EvaluateSteps = Annotated[int, typer.Option(min=1, help="Steps between looks at the dev split.")]
 Precision = Annotated[str, typer.Option(help="float32 or mixed_bfloat16.")]
 StopAfter = Annotated[float | None, typer.Option(help="Stop cleanly after so many minutes.")]
 Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
@@ -27,12 +33,12 @@ def tacotron(
     prosody: Annotated[Path | None, typer.Option(help="File of `ondevice train prosody`.")] = None,
     start: Annotated[Path | None, typer.Option(help="Run to begin with the weights of.")] = None,
     preset: Annotated[str, typer.Option(help="tiny, small or paper.")] = "small",
-    steps: Annotated[int, typer.Option(min=1, help="Training steps in all.")] = 20_000,
-    cooldown: Annotated[int, typer.Option(min=1, help="Steps over which the rate falls at the end.")] = 5_000,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    steps: Steps = 20_000,
+    cooldown: Cooldown = 5_000,
+    rate: Rate = 1e-3,
     batch_seconds: Annotated[float, typer.Option(min=1, help="Seconds of audio in a batch, padding included.")] = 53.0,
     precision: Precision = "float32",
-    evaluate_steps: Annotated[int, typer.Option(min=1, help="Steps between looks at the dev split.")] = 500,
+    evaluate_steps: EvaluateSteps = 500,
     cache: Cache = Path("cache"),
     stop_after: StopAfter = None,
     seed: Seed = 0,
@@ -73,13 +79,13 @@ def vocoder(
     adversarial: Annotated[
         bool, typer.Option("--adversarial", help="Train with discriminators, after --start.")
     ] = False,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps in all.")] = 60_000,
-    cooldown: Annotated[int, typer.Option(min=1, help="Steps over which the rate falls at the end.")] = 10_000,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    batch: Annotated[int, typer.Option(min=1, help="Segments in a batch.")] = 8,
-    frames: Annotated[int, typer.Option(min=8, help="Frames of 10.7 ms in a segment.")] = 112,
+    steps: Steps = 60_000,
+    cooldown: Cooldown = 10_000,
+    rate: Rate = 1e-3,
+    batch: Batch = 8,
+    frames: Frames = 112,
     precision: Precision = "float32",
-    evaluate_steps: Annotated[int, typer.Option(min=1, help="Steps between looks at the dev split.")] = 1_000,
+    evaluate_steps: EvaluateSteps = 1_000,
     cache: Cache = Path("cache"),
     stop_after: StopAfter = None,
     seed: Seed = 0,
@@ -100,13 +106,13 @@ def wavenet(
     data: Data,
     output: Output,
     preset: Annotated[str, typer.Option(help="small or paper.")] = "small",
-    steps: Annotated[int, typer.Option(min=1, help="Training steps in all.")] = 60_000,
-    cooldown: Annotated[int, typer.Option(min=1, help="Steps over which the rate falls at the end.")] = 10_000,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    batch: Annotated[int, typer.Option(min=1, help="Segments in a batch.")] = 8,
-    frames: Annotated[int, typer.Option(min=8, help="Frames of 10.7 ms in a segment.")] = 112,
+    steps: Steps = 60_000,
+    cooldown: Cooldown = 10_000,
+    rate: Rate = 1e-3,
+    batch: Batch = 8,
+    frames: Frames = 112,
     precision: Precision = "float32",
-    evaluate_steps: Annotated[int, typer.Option(min=1, help="Steps between looks at the dev split.")] = 1_000,
+    evaluate_steps: EvaluateSteps = 1_000,
     cache: Cache = Path("cache"),
     stop_after: StopAfter = None,
     seed: Seed = 0,
