@@ -17,6 +17,8 @@ import keras
 import numpy as np
 
 from export.convert import parity, write_bytes
+from export.mixed import Say, quiet
+from export.precision import INTERPRETERS, TOLERANCE, Wanted, weights_of
 from export.rnnt import convert, keras_steps, signatures, tflite_steps
 from models.greedy import greedy_tokens
 from models.pieces import load_pieces, piece_list
@@ -33,9 +35,6 @@ from ondevice.recognizer import TAIL_S, Recognizer, RecognizerConfig
 from ondevice.utterances import Utterance
 
 REPORT, CURVES = "report.json", "curves.png"
-# Who computes these files rightly; tflite-runtime 2.14 rejects their FULLY_CONNECTED version.
-INTERPRETERS = ("ai_edge_litert>=1.0", "tensorflow>=2.18")
-TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "dynamic-int8": 0.15}  # relative RMS of every output and state
 
 
 @dataclass(frozen=True)
@@ -65,16 +64,35 @@ def _stacked(trained: Trained, samples: np.ndarray) -> np.ndarray:
     return stack_frames(features.astype(np.float32), trained.features.stack)
 
 
-def prove(trained: Trained, files: Mapping[str, Path], samples: np.ndarray, text: str) -> dict[str, Any]:
-    """Parity of TFLite files (by precision) with Keras over one utterance: a table per file.
+class Recorded:
+    """Every output and state of the network over one real utterance, against which files are held."""
+
+    def __init__(self, trained: Trained, samples: np.ndarray, text: str) -> None:
+        self.trained, self.text, self.seconds = trained, text, len(samples) / trained.features.rate_hz
+        self._features, self._tokens = _stacked(trained, samples), load_pieces(trained.pieces).encode(text)
+        self._reference = keras_steps(trained.rnnt, self._features, self._tokens)
+
+    def parity(self, path: Path) -> list[dict[str, Any]]:
+        """The errors of a TFLite file, one row per tensor."""
+        model = LiteRtModel(path)
+        return parity(self._reference, tflite_steps(self.trained.rnnt, model, self._features, self._tokens))
+
+    def error(self, content: bytes) -> float:
+        """Relative RMS error of a file's logits."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, MODEL_FILE)
+            path.write_bytes(content)
+            return next(row["relative_rms"] for row in self.parity(path) if row["tensor"] == "logits")
+
+
+def prove(recorded: Recorded, files: Mapping[str, Path]) -> dict[str, Any]:
+    """Parity of TFLite files (by precision) with Keras: a table per file.
 
     Raises FailureError naming the worst tensor when a file is off by more than `TOLERANCE`.
     """
-    features, tokens = _stacked(trained, samples), load_pieces(trained.pieces).encode(text)
-    reference = keras_steps(trained.rnnt, features, tokens)
     tables = {}
     for precision, path in files.items():
-        rows = parity(reference, tflite_steps(trained.rnnt, LiteRtModel(path), features, tokens))
+        rows = recorded.parity(path)
         worst = max(rows, key=lambda row: row["relative_rms"])
         if not worst["relative_rms"] <= TOLERANCE[precision]:  # NaN fails this too
             raise FailureError(
@@ -82,7 +100,7 @@ def prove(trained: Trained, files: Mapping[str, Path], samples: np.ndarray, text
                 f"{worst['relative_rms']:.3g}; expected at most {TOLERANCE[precision]}"
             )
         tables[precision] = rows
-    return {"utterance": text, "seconds": len(samples) / trained.features.rate_hz, "parity": tables}
+    return {"utterance": recorded.text, "seconds": recorded.seconds, "parity": tables}
 
 
 def word_errors(trained: Trained, assets: Mapping[str, Path], utterances: Sequence[Utterance]) -> dict[str, float]:
@@ -118,36 +136,59 @@ def keras_texts(trained: Trained, recordings: Sequence[np.ndarray], batch: int =
 
 
 def build_asset(
-    trained: Trained, target: Path, card: Card, precision: str, utterance: tuple[np.ndarray, str],
-    lm: Path | None = None, labelled: Sequence[Utterance] = (), curves: Path | None = None,
+    trained: Trained, target: Path, card: Card, wanted: Wanted, utterance: tuple[np.ndarray, str],
+    lm: Path | None = None, labelled: Sequence[Utterance] = (), curves: Path | None = None, say: Say = quiet,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the asset `target` (replacing one that is there) and return its report.
 
     utterance: samples [n] and their text, a real recording over which the files are compared with Keras;
-    labelled: recordings on which the word error rates of Keras, float and quantised files are compared;
-    curves: a picture of the training that goes along.
-    Raises FailureError when a file lacks weights or differs from Keras, InputError for an unknown precision.
+    labelled: recordings on which the word error rates of Keras, float and quantised files are compared, and of every
+    mixture of bits on the way to a mixed one; curves: a picture of the training that goes along.
+    Raises FailureError when a file lacks weights or differs from Keras, InputError for an unknown precision or a size
+    that cannot be reached.
     """
+    recorded = Recorded(trained, *utterance)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
-        made = {name: Path(folder, name) for name in dict.fromkeys(("float32", precision))}
-        for name, directory in made.items():
+        made: dict[str, Path] = {}
+        float_file = convert(trained.rnnt, "float32")
+
+        def write(name: str, content: bytes, precision: str) -> None:
+            made[name] = directory = Path(folder, name)
             directory.mkdir()
-            write_bytes(directory / MODEL_FILE, convert(trained.rnnt, name))
+            write_bytes(directory / MODEL_FILE, content)
             if lm:
                 shutil.copyfile(lm, directory / LM_FILE)
-            write_json(directory / MANIFEST, manifest_values(trained, directory, card, name))
+            write_json(directory / MANIFEST, manifest_values(trained, directory, card, precision))
             open_model(load_manifest(directory))  # the runtime's own checks
-        report = prove(trained, {name: directory / MODEL_FILE for name, directory in made.items()}, *utterance)
+
+        write("float32", float_file, "float32")
+        content, mixture = wanted.make(
+            lambda precision: convert(trained.rnnt, precision),
+            float_file,
+            weights_of(trained.rnnt),
+            recorded.error,
+            say,
+        )
+        if wanted.precision != "float32":
+            write(wanted.precision, content, wanted.precision)
+        report = prove(recorded, {name: directory / MODEL_FILE for name, directory in made.items()})
         report["bytes"] = {name: (directory / MODEL_FILE).stat().st_size for name, directory in made.items()}
+        if mixture:
+            report["mixture"] = mixture.report()
         if labelled:
-            report["utterances"], report["wer"] = len(labelled), word_errors(trained, made, labelled)
-        write_json(made[precision] / REPORT, report)
+            for number, point in enumerate(mixture.curve if mixture else ()):
+                write(f"curve{number}", mixture.file(point), wanted.precision)
+            errors = word_errors(trained, made, labelled)
+            for number in range(len(mixture.curve) if mixture else 0):
+                report["mixture"]["curve"][number]["wer"] = errors.pop(f"curve{number}")
+            report["utterances"], report["wer"] = len(labelled), errors
+        write_json(made[wanted.precision] / REPORT, report)
         if curves:
-            shutil.copyfile(curves, made[precision] / CURVES)
+            shutil.copyfile(curves, made[wanted.precision] / CURVES)
         if target.exists():
             target.rename(Path(folder, "replaced"))
-        made[precision].rename(target)
+        made[wanted.precision].rename(target)
     return report
 
 
@@ -161,7 +202,7 @@ def manifest_values(trained: Trained, directory: Path, card: Card, precision: st
         "files": {
             name: {"sha256": sha256_of(directory / name), "bytes": (directory / name).stat().st_size} for name in names
         },
-        "interpreters": list(INTERPRETERS),
+        "interpreters": list(INTERPRETERS[precision]),
         "features": {**asdict(trained.features), "mean": rounded(trained.mean), "std": rounded(trained.std)},
         "frames_per_step": config.reduction, "tokens": piece_list(load_pieces(trained.pieces)), "blank": 0,
         "signatures": signatures(trained.rnnt), "search": dict(card.search), "data": list(card.data),

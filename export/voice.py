@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
-from export.asset import INTERPRETERS, REPORT, TOLERANCE, Card, rounded, write_json
+from export.asset import REPORT, Card, rounded, write_json
 from export.convert import Call, Endpoint, keras_calls, relative_error, to_tflite, write_bytes
+from export.mixed import Say, quiet
+from export.precision import INTERPRETERS, TOLERANCE, Wanted, weights_of
 from export.tacotron import endpoints
 from export.vocoder import endpoints as vocoder_made
 from models.tacotron import Tacotron
@@ -25,7 +28,7 @@ from models.wavenet import Wavenet
 from ondevice.acoustic import AcousticModel
 from ondevice.assets import load_manifest, sha256_of
 from ondevice.errors import FailureError
-from ondevice.litert import open_model
+from ondevice.litert import LiteRtModel, open_model
 from ondevice.manifest import FORMAT
 from ondevice.manifest_base import MANIFEST, MODEL_FILE
 from ondevice.phonemes import SYMBOLS
@@ -61,8 +64,9 @@ def voice_run(acoustic: AcousticModel, symbols: Sequence[int], mel: np.ndarray) 
 
 
 def build_voice(
-    trained: TrainedVoice, target: Path, card: Card, precision: str, symbols: Sequence[int], mel: np.ndarray
-) -> dict[str, Any]:
+    trained: TrainedVoice, target: Path, card: Card, wanted: Wanted, symbols: Sequence[int], mel: np.ndarray,
+    say: Say = quiet,
+) -> dict[str, Any]:  # fmt: skip
     """Write the asset `target` (replacing one that is there) and return its report: errors over one real sentence.
 
     Raises FailureError when a file lacks weights or differs from Keras by more than is allowed, InputError when the
@@ -85,7 +89,7 @@ def build_voice(
         return voice_run(AcousticModel(load_manifest(directory, kind=VoiceManifest), calls), symbols, mel)
 
     files = {PRONUNCIATION_FILE: trained.pronunciation}
-    return _build(target, precision, lambda name: to_tflite(trained.tacotron, made, name), made, files, values, run)
+    return _build(target, wanted, trained.tacotron, made, files, values, run, say=say)
 
 
 def measure_tokens(directory: Path) -> None:
@@ -102,7 +106,7 @@ def measure_tokens(directory: Path) -> None:
 
 
 def build_vocoder(
-    vocoder: Vocoder | Wavenet, target: Path, card: Card, precision: str, log_mel: np.ndarray
+    vocoder: Vocoder | Wavenet, target: Path, card: Card, wanted: Wanted, log_mel: np.ndarray, say: Say = quiet
 ) -> dict[str, Any]:
     """The same of a vocoder, over natural-log mel [F, M] of a recording."""
     made, shape = vocoder_made(vocoder), {}
@@ -122,7 +126,7 @@ def build_vocoder(
         return {"samples": np.concatenate([stream.accept(log_mel), stream.finish()])}
 
     drawn = ("samples",) if isinstance(vocoder, Wavenet) else ()
-    return _build(target, precision, lambda name: to_tflite(vocoder, made, name), made, {}, values, run, drawn)
+    return _build(target, wanted, vocoder, made, {}, values, run, drawn, say)
 
 
 def described(made: Mapping[str, Endpoint]) -> dict[str, dict[str, dict[str, list[int]]]]:
@@ -148,7 +152,7 @@ def _common(
         "format": FORMAT, "name": card.name, "task": task, "language": card.language, "precision": precision,
         "description": card.description, "licence": card.licence, "parameters": parameters,
         "files": {n: {"sha256": sha256_of(directory / n), "bytes": (directory / n).stat().st_size} for n in names},
-        "interpreters": list(INTERPRETERS),
+        "interpreters": list(INTERPRETERS[precision]),
         "features": {**asdict(SPEECH_MEL), "mean": rounded(mean), "std": rounded(std)},
         "data": list(card.data), "metrics": list(card.metrics),
     }  # fmt: skip
@@ -189,33 +193,51 @@ class Recorder:
 
 
 def _build(
-    target: Path, precision: str, convert: Callable[[str], bytes], made: Mapping[str, Endpoint],
-    files: Mapping[str, Path], values: Callable[[Path, str], dict[str, Any]],
-    run: Callable[[Path, Mapping[str, Call]], dict[str, np.ndarray]], drawn: Sequence[str] = (),
+    target: Path, wanted: Wanted, model: keras.Model, made: Mapping[str, Endpoint], files: Mapping[str, Path],
+    values: Callable[[Path, str], dict[str, Any]],
+    run: Callable[[Path, Mapping[str, Call]], dict[str, np.ndarray]], drawn: Sequence[str] = (), say: Say = quiet,
 ) -> dict[str, Any]:  # fmt: skip
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
-        directories = {name: Path(folder, name) for name in dict.fromkeys(("float32", precision))}
         reference: dict[str, np.ndarray] = {}
         recorder = Recorder(keras_calls(made))
         report: dict[str, Any] = {"parity": {}, "bytes": {}}
-        for name, directory in directories.items():
+
+        def write(precision: str, content: bytes) -> None:
+            directory = Path(folder, precision)
             directory.mkdir()
-            write_bytes(directory / MODEL_FILE, convert(name))
+            write_bytes(directory / MODEL_FILE, content)
             for file, source in files.items():
                 shutil.copyfile(source, directory / file)
-            write_json(directory / MANIFEST, values(directory, name))
-            reference = reference or run(directory, recorder.calls)
-            model = open_model(load_manifest(directory))  # the runtime's own checks
-            rows = recorder.errors(model.signatures, drawn)
+            write_json(directory / MANIFEST, values(directory, precision))
+            if not reference:
+                reference.update(run(directory, recorder.calls))
+            opened = open_model(load_manifest(directory))  # the runtime's own checks
+            rows = recorder.errors(opened.signatures, drawn)
             if not drawn:  # what was drawn otherwise once cannot be compared as a whole
-                rows += whole_errors(reference, run(directory, model.signatures))
-            report["parity"][name] = checked(rows, name)
-            report["bytes"][name] = (directory / MODEL_FILE).stat().st_size
-        write_json(directories[precision] / REPORT, report)
+                rows += whole_errors(reference, run(directory, opened.signatures))
+            report["parity"][precision] = checked(rows, precision)
+            report["bytes"][precision] = len(content)
+
+        def error(content: bytes) -> float:
+            path = Path(folder, MODEL_FILE)
+            path.write_bytes(content)
+            rows = recorder.errors(LiteRtModel(path).signatures, drawn)
+            return float(np.sqrt(np.mean([row["relative_rms"] ** 2 for row in rows])))
+
+        float_file = to_tflite(model, made)
+        write("float32", float_file)
+        content, mixture = wanted.make(
+            lambda precision: to_tflite(model, made, precision), float_file, weights_of(model), error, say
+        )
+        if wanted.precision != "float32":
+            write(wanted.precision, content)
+        if mixture:
+            report["mixture"] = mixture.report()
+        write_json(Path(folder, wanted.precision, REPORT), report)
         if target.exists():
             target.rename(Path(folder, "replaced"))
-        directories[precision].rename(target)
+        Path(folder, wanted.precision).rename(target)
     return report
 
 

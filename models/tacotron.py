@@ -38,7 +38,8 @@ class TacotronConfig:
     reduction: int = 1  # mel frames a decoder step makes
     postnet_layers: int = 5
     postnet_width: int = 512
-    dropout: float = 0.5  # of the convolutions and, at all times, of the pre-net
+    dropout: float = 0.5  # of the pre-net, at all times
+    convolution_dropout: float = 0.5  # in training
     lstm_dropout: float = 0.1
     frame_dropout: float = 0.0  # frames hidden from the decoder in training, which else listens more than it reads
     style: StyleConfig = field(default_factory=StyleConfig)
@@ -55,8 +56,8 @@ TINY = TacotronConfig(
     postnet_width=6, style=StyleConfig(filters=(2, 3), units=5, tokens=4, heads=2, width=6),
 )  # fmt: skip
 SMALL = TacotronConfig(
-    embedding=192, encoder_units=128, prenet=128, attention_units=256, decoder_units=256, reduction=2,
-    postnet_width=128, frame_dropout=0.3,
+    embedding=192, encoder_units=128, prenet=128, attention_units=256, decoder_units=256, reduction=4,
+    postnet_width=128, convolution_dropout=0.1, frame_dropout=0.6,
     style=StyleConfig(filters=(16, 16, 32, 32, 64, 64), units=64, width=128, heads=4),
 )  # fmt: skip
 PAPER = TacotronConfig()
@@ -133,7 +134,7 @@ class Tacotron(keras.Model):
         self.embedding = keras.layers.Embedding(c.symbols, c.embedding, name="embedding")
         self.text = ConvStack(
             "text", (c.embedding,) * c.encoder_convolutions, c.kernel, activation="relu", last="relu",
-            dropout=c.dropout,
+            dropout=c.convolution_dropout,
         )  # fmt: skip
         self.forwards = Lstm(c.encoder_units, name="forwards")
         self.backwards = Lstm(c.encoder_units, name="backwards")
@@ -155,7 +156,9 @@ class Tacotron(keras.Model):
         self.to_mel = dense(c.reduction * c.bands, name="to_mel", dtype="float32")
         self.to_stop = dense(1, name="to_stop", dtype="float32")
         widths = (c.postnet_width,) * (c.postnet_layers - 1) + (c.bands,)
-        self.postnet = ConvStack("postnet", widths, c.kernel, activation="tanh", last="linear", dropout=c.dropout)
+        self.postnet = ConvStack(
+            "postnet", widths, c.kernel, activation="tanh", last="linear", dropout=c.convolution_dropout
+        )
         self.seeds = keras.random.SeedGenerator(0)
         # what runs inside the loop over time must have its weights before: a loop on JAX may not make any
         self.attention_lstm.build((None, c.prenet + c.memory))

@@ -1,4 +1,4 @@
-"""The TFLite interpreter behind one small adapter: the only module that imports LiteRT.
+"""The TFLite interpreter behind one small adapter: the only module that runs LiteRT.
 
 Arrays go in and come out by name. Tensors the file holds as int8 or int16 take and give float32 here: values
 are rounded and clipped on the way in, which also requantises a state whose scales differ.

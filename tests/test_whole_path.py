@@ -102,7 +102,7 @@ def test_export_gives_an_asset_that_the_runtime_loads(corpus: Path, run: Path, t
     done = ondevice("export", "rnnt", run, "--output", asset, *options, "--quantize", "int3")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [
-        "ondevice: --quantize int3: expected one of float32, float16, dynamic-int8"
+        "ondevice: --quantize int3: expected one of float32, float16, int8, int4, mixed"
     ]
     assert sorted((p.name, p.stat().st_mtime_ns) for p in asset.iterdir()) == before
 

@@ -6,6 +6,7 @@ import sys
 import typer
 
 from ondevice.cli import train, train_voice
+from ondevice.cli.bench import bench
 from ondevice.cli.devices import devices
 from ondevice.cli.evaluate import evaluate
 from ondevice.cli.export import app as export_app
@@ -14,6 +15,7 @@ from ondevice.cli.models import app as models_app
 from ondevice.cli.speak import speak
 from ondevice.cli.styles import styles
 from ondevice.cli.transcribe import transcribe
+from ondevice.cli.verify import verify
 from ondevice.errors import OndeviceError
 
 app = typer.Typer(
@@ -29,6 +31,8 @@ app.command()(speak)
 app.command()(styles)
 app.command()(evaluate)
 app.add_typer(models_app, name="models")
+app.command()(bench)
+app.command()(verify)
 app.command()(devices)
 for name in ("tacotron", "vocoder", "wavenet", "prosody", "copies", "lexicon"):
     train.app.command()(getattr(train_voice, name))

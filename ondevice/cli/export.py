@@ -10,6 +10,12 @@ from ondevice.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Turn trained weights into a TFLite model asset (needs a checkout).")
 
+Card_ = Annotated[Path, typer.Option(help="Model card (JSON): name, description, licence, data.")]
+Quantize = Annotated[
+    str, typer.Option(help="float32, float16, int8, int4, or mixed: int8 and int4, layer by layer, within --max-size.")
+]
+MaxSize = Annotated[str | None, typer.Option(help="Largest size of model.tflite, such as 80MB.")]
+
 
 @app.command("rnnt")
 def rnnt(
@@ -18,7 +24,8 @@ def rnnt(
     card: Annotated[Path, typer.Option(help="Model card (JSON): name, description, licence, data, search settings.")],
     recording: Annotated[Path, typer.Option(help="A real recording over which the files are compared with Keras.")],
     text: Annotated[str, typer.Option(help="What is said in it.")],
-    quantize: Annotated[str, typer.Option(help="float32, float16 or dynamic-int8.")] = "dynamic-int8",
+    quantize: Quantize = "int8",
+    max_size: MaxSize = None,
     lm: Annotated[Path | None, typer.Option(help="Language model of `ondevice train lm` to ship with it.")] = None,
     labelled: Annotated[
         list[Path] | None, typer.Option(help="Manifest on which word error rates are compared. Repeatable.")
@@ -26,7 +33,7 @@ def rnnt(
     split: Annotated[str, typer.Option(help="Its split to use.")] = "dev",
 ) -> None:
     """Export the recogniser: model.tflite, manifest.json and report.json, proven equal to the trained network."""
-    _require(quantize)
+    wanted = _wanted(quantize, max_size)
     from export.asset import Card, build_asset
     from models.recipe import load_trained
     from ondevice.audio import read_audio
@@ -36,14 +43,19 @@ def rnnt(
     samples = read_audio(recording)
     curves = run / "curves.png"
     report = build_asset(
-        load_trained(run), output, Card.load(card), quantize, (samples, text), lm, utterances,
-        curves if curves.exists() else None,
+        load_trained(run), output, Card.load(card), wanted, (samples, text), lm, utterances,
+        curves if curves.exists() else None, _say,
     )  # fmt: skip
     for precision, rows in report["parity"].items():
         worst = max(rows, key=lambda row: row["relative_rms"])
         print(
             f"{precision:<13} {report['bytes'][precision] / 1e6:7.2f} MB  largest relative RMS error "
             f"{worst['relative_rms']:.2e} ({worst['signature']}.{worst['tensor']})"
+        )
+    for point in report.get("mixture", {}).get("curve", ()):
+        wer = f"  greedy WER {point['wer']:.4f}" if "wer" in point else ""
+        print(
+            f"{point['int4_layers']:3} layers at int4 {point['bytes'] / 1e6:7.2f} MB  error {point['error']:.4f}{wer}"
         )
     for name, wer in report.get("wer", {}).items():
         print(f"{name:<13} greedy WER {wer:.4f} on {report['utterances']} utterances")
@@ -74,10 +86,6 @@ def tune(
     show(run(Recognizer.load(model), read_utterances(manifests, split, limit), beam, show), "  best")
 
 
-Card_ = Annotated[Path, typer.Option(help="Model card (JSON): name, description, licence, data.")]
-Quantize = Annotated[str, typer.Option(help="float32, float16 or dynamic-int8.")]
-
-
 @app.command("voice")
 def voice(
     run: Annotated[Path, typer.Argument(help="Output folder of `ondevice train tacotron`.")],
@@ -88,10 +96,11 @@ def voice(
     pronunciation: Annotated[Path, typer.Option(help="The pronunciation file the run was trained with.")],
     vocoder: Annotated[str, typer.Option(help="Name or directory of the vocoder asset to speak with.")] = "vocoder",
     styles: Annotated[bool, typer.Option(help="Measure what the style tokens do, with that vocoder.")] = True,
-    quantize: Quantize = "dynamic-int8",
+    quantize: Quantize = "int8",
+    max_size: MaxSize = None,
 ) -> None:
     """Export a voice: model.tflite, manifest.json, pronunciation.npz and report.json, proven equal to the network."""
-    _require(quantize)
+    wanted = _wanted(quantize, max_size)
     import json
 
     import numpy as np
@@ -112,7 +121,7 @@ def voice(
     trained = TrainedVoice(load_tacotron(run), mean, std, neutral, pronunciation, vocoder, load_scale(run))
     mel = (speech_mel(trim_silence(read_audio(recording, SPEECH_RATE_HZ))) - mean) / std
     symbols = Pronouncer(pronunciation).encode(text)
-    _tell(output, build_voice(trained, output, Card.load(card), quantize, symbols, mel.astype(np.float32)))
+    _tell(output, build_voice(trained, output, Card.load(card), wanted, symbols, mel.astype(np.float32), _say))
     if styles:
         from export.voice import measure_tokens
 
@@ -126,10 +135,11 @@ def vocoder(
     output: Annotated[Path, typer.Option(help="Folder of the asset to write.")],
     card: Card_,
     recording: Annotated[Path, typer.Option(help="A real recording over which the files are compared with Keras.")],
-    quantize: Quantize = "dynamic-int8",
+    quantize: Quantize = "int8",
+    max_size: MaxSize = None,
 ) -> None:
     """Export a vocoder: model.tflite, manifest.json and report.json, proven equal to the trained network."""
-    _require(quantize)
+    wanted = _wanted(quantize, max_size)
     from export.asset import Card
     from export.voice import build_vocoder
     from models.train_vocoder import load_vocoder
@@ -138,20 +148,24 @@ def vocoder(
 
     trained = load_vocoder(run)
     mel = speech_mel(read_audio(recording, SPEECH_RATE_HZ))
-    _tell(output, build_vocoder(trained, output, Card.load(card), quantize, mel))
+    _tell(output, build_vocoder(trained, output, Card.load(card), wanted, mel, _say))
 
 
-def _require(quantize: str) -> None:
+def _wanted(quantize: str, max_size: str | None) -> Any:
+    """What is asked for, after everything an export needs is found to be there."""
     from ondevice.checkout import require_checkout
 
     require_checkout("export")
     from models.backend import start_backend
 
     start_backend()
-    from export.convert import PRECISIONS
+    from export.precision import Wanted
 
-    if quantize not in PRECISIONS:
-        raise InputError(f"--quantize {quantize}: expected one of {', '.join(PRECISIONS)}")
+    return Wanted.parse(quantize, max_size)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _tell(output: Path, report: dict[str, Any]) -> None:

@@ -15,21 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from ondevice.audio import read_audio
+from ondevice.bench import bandwidth_bytes_per_s
 from ondevice.litert import LiteRtModel, Signature
 from ondevice.recognizer import Recognizer, RecognizerConfig
 
 SAMPLES = Path(__file__).parents[2] / "assets" / "samples"
-BANDWIDTH_BYTES = 256 * 2**20
 REPEATS = 5
-
-
-def bandwidth_bytes_per_s() -> float:
-    """Bytes a second that one thread reads from memory: the best of several passes over 256 MB.
-
-    The maximum is taken because its arithmetic is cheap enough not to be what is measured; a sum's is not.
-    """
-    data = np.ones(BANDWIDTH_BYTES // 4, np.float32)
-    return BANDWIDTH_BYTES / min(_timed(data.max) for _ in range(REPEATS))
 
 
 def _timed(function: object) -> float:

@@ -13,6 +13,7 @@ pytest.importorskip("tensorflow")
 from keras import ops  # noqa: E402
 
 from export.asset import Card  # noqa: E402
+from export.precision import Wanted  # noqa: E402
 from export.tacotron import endpoints  # noqa: E402
 from export.voice import TrainedVoice, build_vocoder, build_voice, keras_calls  # noqa: E402
 from models.lexicon import build as build_lexicon  # noqa: E402
@@ -59,14 +60,14 @@ def trained(tacotron: Tacotron, folder: Path) -> TrainedVoice:
 @pytest.fixture(scope="module")
 def voice(tacotron: Tacotron, tmp_path_factory: pytest.TempPathFactory) -> AcousticModel:
     folder = tmp_path_factory.mktemp("voice")
-    build_voice(trained(tacotron, folder), folder / "toy", CARD, "float32", TEXT, MEL)
+    build_voice(trained(tacotron, folder), folder / "toy", CARD, Wanted("float32"), TEXT, MEL)
     manifest = load_manifest(folder / "toy", kind=VoiceManifest)
     return AcousticModel(manifest, open_model(manifest).signatures)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("dynamic-int8", 0.1)])
 def test_tflite_says_what_keras_says(tacotron: Tacotron, tmp_path: Path, precision: str, tolerance: float) -> None:
-    report = build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, precision, TEXT, MEL)
+    report = build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, Wanted(precision), TEXT, MEL)
     rows = report["parity"][precision]
     assert {r["tensor"] for r in rows} >= {
         *("style", "encoded", "said", "alignment", "refined"),
@@ -146,7 +147,7 @@ def test_a_voice_that_differs_from_keras_is_not_written(
 
     monkeypatch.setattr("export.voice.keras_calls", wrong)
     with pytest.raises(FailureError, match=rf"float32 {signature}\.{tensor} differs from Keras"):
-        build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, "float32", TEXT, MEL)
+        build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, Wanted("float32"), TEXT, MEL)
     assert not (tmp_path / "toy").exists()
 
 
@@ -155,7 +156,12 @@ def test_a_voice_without_a_lexicon_is_not_written(tacotron: Tacotron, tmp_path: 
     lexicon.write_bytes(b"no lexicon")
     with pytest.raises(InputError, match=r"broken\.npz"):
         build_voice(
-            replace(trained(tacotron, tmp_path), pronunciation=lexicon), tmp_path / "toy", CARD, "float32", TEXT, MEL
+            replace(trained(tacotron, tmp_path), pronunciation=lexicon),
+            tmp_path / "toy",
+            CARD,
+            Wanted("float32"),
+            TEXT,
+            MEL,
         )
     assert not (tmp_path / "toy").exists()
 
@@ -171,7 +177,7 @@ def test_the_vocoder_streams_what_keras_makes(tmp_path: Path, precision: str, to
     vocoder = Vocoder(replace(TINY_VOCODER, bands=80, fft=1024, hop=256))
     vocoder.build()
     mel = rng.normal(-6, 2, (29, 80)).astype(np.float32)
-    build_vocoder(vocoder, tmp_path / "toy", CARD, precision, mel)
+    build_vocoder(vocoder, tmp_path / "toy", CARD, Wanted(precision), mel)
     manifest = load_manifest(tmp_path / "toy", kind=VocoderManifest)
     stream = vocoder_stream(manifest, open_model(manifest).signatures)
     whole = np.concatenate([stream.accept(mel), stream.finish()])
@@ -187,7 +193,7 @@ def test_a_wavenet_streams_what_its_seed_draws(tmp_path: Path) -> None:
     wavenet = Wavenet(replace(TINY_WAVENET, bands=80, hop=256, group=8))
     wavenet.build()
     mel = rng.normal(-6, 2, (11, 80)).astype(np.float32)
-    build_vocoder(wavenet, tmp_path / "toy", CARD, "float32", mel)
+    build_vocoder(wavenet, tmp_path / "toy", CARD, Wanted("float32"), mel)
     manifest = load_manifest(tmp_path / "toy", kind=VocoderManifest)
     calls = open_model(manifest).signatures
     stream = vocoder_stream(manifest, calls, seed=3)
@@ -205,7 +211,7 @@ def test_a_wavenet_quantised_is_judged_call_by_call(tmp_path: Path, mixture: int
     wavenet = Wavenet(replace(TINY_WAVENET, bands=80, hop=256, group=8, mixture=mixture))
     wavenet.build()
     mel = rng.normal(-6, 2, (5, 80)).astype(np.float32)
-    report = build_vocoder(wavenet, tmp_path / "toy", CARD, "dynamic-int8", mel)
+    report = build_vocoder(wavenet, tmp_path / "toy", CARD, Wanted("dynamic-int8"), mel)
     assert {"condition.told", "steps.present0"} <= {row["tensor"] for row in report["parity"]["dynamic-int8"]}
     manifest = load_manifest(tmp_path / "toy", kind=VocoderManifest)
     stream = vocoder_stream(manifest, open_model(manifest).signatures)

@@ -26,6 +26,7 @@ def build_toy_voice(root: Path) -> Path:
     pytest.importorskip("tensorflow")
     keras = pytest.importorskip("keras")
     from export.asset import Card
+    from export.precision import Wanted
     from export.voice import TrainedVoice, build_vocoder, build_voice
     from models.lexicon import build
     from models.tacotron import TINY, Tacotron
@@ -46,9 +47,13 @@ def build_toy_voice(root: Path) -> Path:
     neutral = rng.normal(size=tacotron.config.style.width).astype(np.float32)
     trained = TrainedVoice(tacotron, mean, std, neutral, pronunciation, os.fspath(root / "toy-vocoder"))
     mel = rng.normal(size=(20, 80)).astype(np.float32)
-    build_voice(trained, root / "toy-voice", Card("toy-voice", "random", "Apache-2.0"), "float32", [11, 12, 3], mel)
+    build_voice(
+        trained, root / "toy-voice", Card("toy-voice", "random", "Apache-2.0"), Wanted("float32"), [11, 12, 3], mel
+    )
     vocoder = Vocoder(replace(TINY_VOCODER, bands=80, fft=1024, hop=256))
     vocoder.build()
     vocoder.head.bias.assign(np.full(2 * vocoder.config.bins, 1.5, np.float32))  # loud enough for 16 bits
-    build_vocoder(vocoder, root / "toy-vocoder", Card("toy-vocoder", "random", "Apache-2.0"), "float32", mel * 2 - 5)
+    build_vocoder(
+        vocoder, root / "toy-vocoder", Card("toy-vocoder", "random", "Apache-2.0"), Wanted("float32"), mel * 2 - 5
+    )
     return root / "toy-voice"

@@ -1,0 +1,89 @@
+"""What a user may ask of an export: how weights are held and how large the file may be.
+
+float32, float16 and int8 (weights at 8 bits, activations quantised as they come) are made by TensorFlow's converter;
+int4 and mixed by `ai-edge-quantizer` out of the float file.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from export.convert import PRECISIONS as CONVERTED
+from export.layers import at_bits, float_layers, prepared
+from export.mixed import Measure, Mixture, Say, check_size, mix, quiet
+from ondevice.errors import InputError
+
+ASKED = {
+    "float32": "float32", "float16": "float16", "int8": "dynamic-int8", "dynamic-int8": "dynamic-int8",
+    "int4": "dynamic-int4", "mixed": "dynamic-mixed",
+}  # fmt: skip
+# Who computes which files rightly; tflite-runtime 2.14 rejects their FULLY_CONNECTED version.
+_LATE: Sequence[str] = ("ai_edge_litert>=1.0", "tensorflow>=2.18")
+_INT4: Sequence[str] = ("ai_edge_litert>=2.0", "tensorflow>=2.20")
+INTERPRETERS = {
+    "float32": _LATE, "float16": _LATE, "dynamic-int8": _LATE, "dynamic-int4": _INT4, "dynamic-mixed": _INT4
+}  # fmt: skip
+# relative RMS that every output and state may have; what int4 costs is for the task's own metric to say
+TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "dynamic-int8": 0.15, "dynamic-int4": 0.9, "dynamic-mixed": 0.9}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How the weights of an asset are to be held."""
+
+    precision: str = "dynamic-int8"  # a key of INTERPRETERS
+    most_bytes: int | None = None  # of the file
+
+    @classmethod
+    def parse(cls, quantize: str, max_size: str | None = None) -> "Wanted":
+        """From --quantize and --max-size. Raises InputError for what is neither, or does not go together."""
+        if quantize not in ASKED:
+            names = ", ".join(name for name in ASKED if name != "dynamic-int8")
+            raise InputError(f"--quantize {quantize}: expected one of {names}")
+        limit = size_in_bytes(max_size) if max_size else None
+        if quantize == "mixed" and limit is None:
+            raise InputError("--quantize mixed: expected --max-size with it, such as 80MB")
+        return cls(ASKED[quantize], limit)
+
+    def make(
+        self, convert: Callable[[str], bytes], float_file: bytes, weights: Iterable[tuple[str, np.ndarray]],
+        measure: Measure, say: Say = quiet,
+    ) -> tuple[bytes, Mixture | None]:  # fmt: skip
+        """The file, and how a mixture was found. Raises InputError when it cannot be small enough."""
+        most = self.most_bytes or 2**62
+        if self.precision == "dynamic-mixed":
+            mixture = mix(float_file, weights, measure, most, say)
+            return mixture.file(mixture.chosen), mixture
+        if self.precision in CONVERTED:
+            content = float_file if self.precision == "float32" else convert(self.precision)
+        else:
+            source = prepared(float_file)
+            layers = float_layers(source, weights)
+            content = at_bits(source, layers, {layer.name: 4 for layer in layers})
+        check_size(len(content), most)
+        return content, None
+
+
+def weights_of(model: keras.Model) -> list[tuple[str, np.ndarray]]:
+    """Path and values of every weight. Raises InputError when one is not finite."""
+    found = [(weight.path, keras.ops.convert_to_numpy(weight)) for weight in model.weights]
+    for path, values in found:
+        if not np.isfinite(values).all():
+            raise InputError(f"the trained network has NaN or infinite values in {path}; expected finite weights")
+    return found
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes of a size such as 80MB, 4.5MB or 900kB. Raises InputError for anything else."""
+    units = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
+    number = text.strip().lower().removesuffix("b")
+    unit = number[-1:] if number[-1:] in units and number[-1:] else ""
+    try:
+        size = float(number.removesuffix(unit)) * units[unit]
+    except ValueError:
+        size = float("nan")
+    if not 0 < size < 2**62:
+        raise InputError(f"--max-size {text}: expected a size such as 80MB")
+    return int(size)

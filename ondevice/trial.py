@@ -1,0 +1,56 @@
+"""Seeded inputs for a model's signatures, to time them and to check them with."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from ondevice.litert import INTEGERS, Array, Signature
+from ondevice.manifest import TranscribeManifest
+from ondevice.manifest_base import Manifest
+from ondevice.voice_manifest import VoiceManifest
+
+SPREAD = 0.5  # standard deviation of inputs: about that of normalised features
+
+
+def integer_ranges(manifest: Manifest) -> dict[str, tuple[int, int]]:
+    """For each integer input the lowest value and the first that is too high."""
+    if isinstance(manifest, TranscribeManifest):
+        return {"token": (0, len(manifest.tokens))}
+    if isinstance(manifest, VoiceManifest):
+        longest = manifest.most_symbols  # the decoder looks at everything
+        return {"symbols": (1, len(manifest.symbols)), "lengths": (longest, longest + 1)}
+    return {}
+
+
+def seeded_inputs(signature: Signature, manifest: Manifest, rng: np.random.Generator) -> dict[str, Array]:
+    """What a call takes beside its state: small normal values, valid integers."""
+    ranges, inputs = integer_ranges(manifest), {}
+    for name, tensor in signature.inputs.items():
+        if name in signature.outputs:
+            continue
+        if name in INTEGERS:
+            inputs[name] = rng.integers(*ranges.get(name, (0, 1)), tensor.shape).astype(np.int32)
+        else:
+            inputs[name] = rng.normal(0.0, SPREAD, tensor.shape).astype(np.float32)
+    return inputs
+
+
+def zero_state(signature: Signature) -> dict[str, Array]:
+    """Zeros for every input that comes out again."""
+    return {n: np.zeros(t.shape, np.float32) for n, t in signature.inputs.items() if n in signature.outputs}
+
+
+def state_of(signature: Signature, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Of a call's outputs those that go into the next."""
+    return {name: outputs[name] for name in signature.inputs if name in outputs}
+
+
+def run_steps(
+    signature: Signature, inputs: Iterable[Mapping[str, Array]], state: Mapping[str, Array]
+) -> list[dict[str, Array]]:
+    """Outputs of one call after another, the state fed back."""
+    made = []
+    for taken in inputs:
+        made.append(signature({**taken, **state}))
+        state = state_of(signature, made[-1])
+    return made
