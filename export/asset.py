@@ -19,7 +19,8 @@ import numpy as np
 from export.convert import parity, write_bytes
 from export.mixed import Say, quiet
 from export.precision import INTERPRETERS, TOLERANCE, Wanted, weights_of
-from export.rnnt import convert, keras_steps, signatures, tflite_steps
+from export.recorder import Recorder
+from export.rnnt import convert, keras_steps, run_steps, signatures, tflite_steps
 from models.greedy import greedy_tokens
 from models.pieces import load_pieces, piece_list
 from models.recipe import Trained
@@ -33,6 +34,7 @@ from ondevice.manifest_base import MANIFEST, MODEL_FILE
 from ondevice.normalize import english
 from ondevice.recognizer import TAIL_S, Recognizer, RecognizerConfig
 from ondevice.utterances import Utterance
+from ondevice.verify import PROOF_FILE, RecordedCall, write_proof
 
 REPORT, CURVES = "report.json", "curves.png"
 
@@ -76,6 +78,12 @@ class Recorded:
         """The errors of a TFLite file, one row per tensor."""
         model = LiteRtModel(path)
         return parity(self._reference, tflite_steps(self.trained.rnnt, model, self._features, self._tokens))
+
+    def proof(self, model: LiteRtModel) -> dict[str, list[RecordedCall]]:
+        """Some calls of a file's signatures and what it made of them."""
+        recorder = Recorder(model.signatures)
+        run_steps(recorder.calls, self.trained.rnnt, self._features, self._tokens)
+        return recorder.consecutive()
 
     def error(self, content: bytes) -> float:
         """Relative RMS error of a file's logits."""
@@ -160,7 +168,9 @@ def build_asset(
             if lm:
                 shutil.copyfile(lm, directory / LM_FILE)
             write_json(directory / MANIFEST, manifest_values(trained, directory, card, precision))
-            open_model(load_manifest(directory))  # the runtime's own checks
+            opened = open_model(load_manifest(directory))  # the runtime's own checks
+            write_proof(directory / PROOF_FILE, recorded.proof(opened))
+            write_json(directory / MANIFEST, manifest_values(trained, directory, card, precision))
 
         write("float32", float_file, "float32")
         content, mixture = wanted.make(
@@ -195,7 +205,7 @@ def build_asset(
 def manifest_values(trained: Trained, directory: Path, card: Card, precision: str) -> dict[str, Any]:
     """The manifest of the files in `directory`."""
     config = trained.rnnt.config
-    names = [name for name in (MODEL_FILE, LM_FILE) if (directory / name).exists()]
+    names = [name for name in (MODEL_FILE, LM_FILE, PROOF_FILE) if (directory / name).exists()]
     return {
         "format": FORMAT, "name": card.name, "task": "transcribe", "language": card.language, "precision": precision,
         "description": card.description, "licence": card.licence, "parameters": trained.rnnt.count_params(),

@@ -78,19 +78,20 @@ def convert(rnnt: Rnnt, precision: str) -> bytes:
 
 def keras_steps(rnnt: Rnnt, features: np.ndarray, tokens: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:
     """Every output and state of a real run in Keras float: encoder over features [S, F], predictor over tokens."""
-    return _run(keras_calls(endpoints(rnnt)), rnnt, features, tokens)
+    return run_steps(keras_calls(endpoints(rnnt)), rnnt, features, tokens)
 
 
 def tflite_steps(
     rnnt: Rnnt, model: LiteRtModel, features: np.ndarray, tokens: Sequence[int]
 ) -> dict[str, dict[str, np.ndarray]]:
     """The same run through a TFLite file."""
-    return _run(dict(model.signatures), rnnt, features, tokens)
+    return run_steps(dict(model.signatures), rnnt, features, tokens)
 
 
-def _run(
+def run_steps(
     calls: Mapping[str, Any], rnnt: Rnnt, features: np.ndarray, tokens: Sequence[int]
 ) -> dict[str, dict[str, np.ndarray]]:
+    """The run by any calls of the signatures."""
     rate = rnnt.config.reduction
     shapes = signatures(rnnt)
 

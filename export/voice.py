@@ -6,7 +6,6 @@ As with recognisers, everything is made and checked in a temporary folder beside
 import json
 import shutil
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from export.asset import REPORT, Card, rounded, write_json
 from export.convert import Call, Endpoint, keras_calls, relative_error, to_tflite, write_bytes
 from export.mixed import Say, quiet
 from export.precision import INTERPRETERS, TOLERANCE, Wanted, weights_of
+from export.recorder import Recorder
 from export.tacotron import endpoints
 from export.vocoder import endpoints as vocoder_made
 from models.tacotron import Tacotron
@@ -37,6 +37,7 @@ from ondevice.speech_features import SPEECH_MEL
 from ondevice.styles import measure_styles
 from ondevice.synthesizer import Style, Synthesizer
 from ondevice.transfer import ProsodyScale
+from ondevice.verify import PROOF_FILE, write_proof
 from ondevice.vocoder import vocoder_stream
 from ondevice.voice_manifest import PRONUNCIATION_FILE, PROSODY_FEATURES, VocoderManifest, VoiceManifest
 
@@ -158,40 +159,6 @@ def _common(
     }  # fmt: skip
 
 
-class Recorder:
-    """Calls of signatures, kept with what went in and came out."""
-
-    def __init__(self, calls: Mapping[str, Call]) -> None:
-        self.kept: list[tuple[str, Mapping[str, np.ndarray], dict[str, np.ndarray]]] = []
-        self.calls = {name: self._recorded(name, call) for name, call in calls.items()}
-
-    def _recorded(self, name: str, call: Call) -> Call:
-        def recorded(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            outputs = call(inputs)
-            self.kept.append((name, dict(inputs), dict(outputs)))
-            return outputs
-
-        return recorded
-
-    def errors(self, calls: Mapping[str, Call], drawn: Sequence[str] = ()) -> list[dict[str, Any]]:
-        """Each output of the same calls by others: largest and relative RMS error, states included.
-
-        Every call is given what the recorded one was given, so that one draw that falls otherwise does not make all
-        that follows differ; the tensors in `drawn` are left out.
-        """
-        pairs: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
-        for name, inputs, outputs in self.kept:
-            others = calls[name](inputs)
-            for tensor, value in outputs.items():
-                if tensor not in drawn:
-                    pairs[name, tensor].append((value, others[tensor]))
-        rows = []
-        for (name, tensor), values in pairs.items():
-            largest, relative = relative_error(*(np.stack(side) for side in zip(*values, strict=True)))
-            rows.append({"tensor": f"{name}.{tensor}", "max_error": largest, "relative_rms": relative})
-        return rows
-
-
 def _build(
     target: Path, wanted: Wanted, model: keras.Model, made: Mapping[str, Endpoint], files: Mapping[str, Path],
     values: Callable[[Path, str], dict[str, Any]],
@@ -217,6 +184,10 @@ def _build(
             if not drawn:  # what was drawn otherwise once cannot be compared as a whole
                 rows += whole_errors(reference, run(directory, opened.signatures))
             report["parity"][precision] = checked(rows, precision)
+            proof = Recorder(opened.signatures)
+            run(directory, proof.calls)
+            write_proof(directory / PROOF_FILE, proof.consecutive())
+            write_json(directory / MANIFEST, values(directory, precision))  # the proof is one of the files
             report["bytes"][precision] = len(content)
 
         def error(content: bytes) -> float:

@@ -12,6 +12,7 @@ from ondevice.bias import DEFAULT_WEIGHT
 from ondevice.evaluation import Transcriber, evaluate
 from ondevice.recognizer import Recognizer, RecognizerConfig
 from ondevice.utterances import read_utterances
+from ondevice.verify import verify
 
 SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
 DRIFT = 0.02  # absolute WER another processor's rounding may cost on some hundred words
@@ -102,3 +103,9 @@ def test_the_manifest_is_a_card(recognizer: Recognizer) -> None:
     assert manifest.data
     assert {m["corpus"] for m in manifest.metrics} >= {"samples", "asr_librispeech", "asr_speechocean762", "asr_an4"}
     assert all(m["command"].startswith("ondevice evaluate") for m in manifest.metrics)
+
+
+def test_the_shipped_recogniser_is_what_was_proven() -> None:
+    checks = list(verify(find_asset("rnnt")))
+    assert {check.status for check in checks} == {"ok"}, [c for c in checks if c.status != "ok"]
+    assert checks[-1].name == "proof"
