@@ -6,6 +6,8 @@ replaced only when all of it holds.
 
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +20,7 @@ import numpy as np
 
 from export.convert import parity, write_bytes
 from export.mixed import Say, quiet
+from export.page import operator_table, write_page
 from export.precision import INTERPRETERS, TOLERANCE, Wanted, weights_of
 from export.recorder import Recorder
 from export.rnnt import convert, keras_steps, run_steps, signatures, tflite_steps
@@ -193,13 +196,32 @@ def build_asset(
             for number in range(len(mixture.curve) if mixture else 0):
                 report["mixture"]["curve"][number]["wer"] = errors.pop(f"curve{number}")
             report["utterances"], report["wer"] = len(labelled), errors
-        write_json(made[wanted.precision] / REPORT, report)
         if curves:
             shutil.copyfile(curves, made[wanted.precision] / CURVES)
+        write_reports(made[wanted.precision], report)
         if target.exists():
             target.rename(Path(folder, "replaced"))
         made[wanted.precision].rename(target)
     return report
+
+
+def write_reports(directory: Path, report: dict[str, Any]) -> None:
+    """Time an asset that is otherwise done, and write report.json and report.html into its directory."""
+    report["bench"] = timed(directory)
+    report["operators"] = operator_table(directory / MODEL_FILE)
+    write_json(directory / REPORT, report)
+    write_page(directory, load_manifest(directory), report)
+
+
+def timed(directory: Path) -> dict[str, Any]:
+    """What `ondevice bench` says of an asset, in a process of its own: this one's memory is TensorFlow's."""
+    command = [sys.executable, "-m", "ondevice", "bench", str(directory), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise FailureError(f"export: the finished file does not run: {done.stderr.strip()}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    del found["directory"]
+    return found
 
 
 def manifest_values(trained: Trained, directory: Path, card: Card, precision: str) -> dict[str, Any]:

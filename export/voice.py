@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from export.asset import REPORT, Card, rounded, write_json
+from export.asset import Card, rounded, write_json, write_reports
 from export.convert import Call, Endpoint, keras_calls, relative_error, to_tflite, write_bytes
 from export.mixed import Say, quiet
 from export.precision import INTERPRETERS, TOLERANCE, Wanted, weights_of
@@ -205,7 +205,7 @@ def _build(
             write(wanted.precision, content)
         if mixture:
             report["mixture"] = mixture.report()
-        write_json(Path(folder, wanted.precision, REPORT), report)
+        write_reports(Path(folder, wanted.precision), report)
         if target.exists():
             target.rename(Path(folder, "replaced"))
         Path(folder, wanted.precision).rename(target)

@@ -4,7 +4,7 @@
 
 Builds MOBILE_80MB with random weights, quantises it and times its steps on one thread; published: 450 MB to 80 MB, four
 times as fast. Takes some minutes and 4 GB of memory. `--onnx` times the encoder in ONNX Runtime beside it
-(`pip install tf2onnx onnx onnxruntime`). Times drift by half between runs on a shared machine: read the ratios.
+(`pip install onnx onnxruntime`). Times drift by half between runs on a shared machine: read the ratios.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -19,7 +20,7 @@ import numpy as np
 
 from export.convert import relative_error
 from export.precision import Wanted, weights_of
-from export.rnnt import convert, endpoints, keras_steps, tflite_steps
+from export.rnnt import convert, keras_steps, tflite_steps
 from models.rnnt import MOBILE_80MB, Rnnt
 from ondevice.audio import read_audio
 from ondevice.bench import bandwidth_bytes_per_s
@@ -117,8 +118,9 @@ def main() -> None:
     if options.onnx:
         from tests.benchmarks.onnx_peer import onnx_steps
 
-        for name, (size, step) in onnx_steps(endpoints(rnnt)["encoder"]).items():
-            print(f"{name:<15} {size / 1e6:7.1f} {'':>8} {median_ms(step):8.2f}  (encoder alone)")
+        for name, size, run in onnx_steps(rnnt):
+            encoder = median_ms(partial(run, features[None, : rnnt.config.reduction]))
+            print(f"{name:<15} {size / 1e6:7.1f} {'':>8} {encoder:8.2f}  (encoder alone)", flush=True)
 
 
 def encoder_bytes(path: Path) -> int:

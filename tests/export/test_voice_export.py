@@ -1,5 +1,7 @@
 """A voice and a vocoder as shipped say what Keras says, for every precision; the runtime's loops are the model's."""
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from ondevice.assets import load_manifest  # noqa: E402
 from ondevice.errors import FailureError, InputError  # noqa: E402
 from ondevice.litert import open_model  # noqa: E402
 from ondevice.phonemes import SYMBOLS  # noqa: E402
+from ondevice.verify import verify  # noqa: E402
 from ondevice.vocoder import vocoder_stream  # noqa: E402
 from ondevice.voice_manifest import VocoderManifest, VoiceManifest  # noqa: E402
 from tests.models.test_tacotron import shake  # noqa: E402
@@ -219,3 +222,19 @@ def test_a_wavenet_quantised_is_judged_call_by_call(tmp_path: Path, mixture: int
     assert np.abs(samples).max() <= 1
     if not mixture:  # companded values are spread evenly at first; expanded ones are not
         assert np.sqrt(np.mean(samples**2)) < 0.45
+
+
+def test_a_report_is_one_page_with_what_was_measured(tacotron: Tacotron, tmp_path: Path) -> None:
+    said: list[str] = []
+    wanted = Wanted.parse("mixed", "1MB")
+    report = build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, wanted, TEXT, MEL, said.append)
+    saved = json.loads((tmp_path / "toy" / "report.json").read_text())
+    assert saved["parity"].keys() == saved["bytes"].keys() == {"float32", "dynamic-mixed"}
+    assert saved["bench"]["threads"][0]["signatures"].keys() == endpoints(tacotron).keys()
+    assert len(said) == sum(row["error_at_int4"] is not None for row in saved["mixture"]["layers"]) > 5
+    page = (tmp_path / "toy" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert not re.search(r"<(script|link)|src=.?http", page)
+    for text in ("decoder.mel", "FULLY_CONNECTED", "decoder/attention_lstm", f"{report['bytes']['float32'] / 1e6:.4g}"):
+        assert text in page
+    assert {check.status for check in verify(tmp_path / "toy")} <= {"ok", "skipped"}
