@@ -49,6 +49,8 @@ def float_layers(content: bytes, weights: Iterable[tuple[str, np.ndarray]]) -> l
                 rows = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.float32).reshape(tensor.shape[0], -1)
                 own = tensor.name.decode()
                 name = f"{graph.name.decode()}/{named[key]}" if (key := _key(rows)) in named else own
+                same = sum(layer.name.partition("#")[0] == name for layer in found.values())
+                name += f"#{same + 1}" if same else ""
                 known = Layer(name, (), rows.size, len(tensor.shape) == 2)
             found[tensor.buffer] = replace(known, operators=(*known.operators, scope))
     return list(found.values())
@@ -138,12 +140,11 @@ def _key(values: np.ndarray) -> tuple[Any, ...]:
 
 
 def _by_values(weights: Iterable[tuple[str, np.ndarray]]) -> dict[tuple[Any, ...], str]:
-    """Names by values as TFLite holds them, output channels first; without the network's own name in front."""
+    """Names by values as TFLite holds them, output channels first."""
     named: dict[tuple[Any, ...], str] = {}
     for path, array in weights:
         if array.ndim >= 2:
-            name = path.partition("/")[2] or path
-            named.setdefault(_key(np.moveaxis(array, -1, 0).reshape(array.shape[-1], -1)), name)
+            named.setdefault(_key(np.moveaxis(array, -1, 0).reshape(array.shape[-1], -1)), path)
             if array.ndim == 2:
-                named.setdefault(_key(array), name)  # a table of embeddings
+                named.setdefault(_key(array), path)  # a table of embeddings
     return named

@@ -67,8 +67,10 @@ class Wanted:
 
 
 def weights_of(model: keras.Model) -> list[tuple[str, np.ndarray]]:
-    """Path and values of every weight. Raises InputError when one is not finite."""
-    found = [(weight.path, keras.ops.convert_to_numpy(weight)) for weight in model.weights]
+    """Path below the model and values of every weight. Raises InputError when one is not finite."""
+    found = [
+        (weight.path.removeprefix(f"{model.name}/"), keras.ops.convert_to_numpy(weight)) for weight in model.weights
+    ]
     for path, values in found:
         if not np.isfinite(values).all():
             raise InputError(f"the trained network has NaN or infinite values in {path}; expected finite weights")

@@ -151,6 +151,24 @@ def vocoder(
     _tell(output, build_vocoder(trained, output, Card.load(card), wanted, mel, _say))
 
 
+@app.command("audit")
+def audit(model: Annotated[str, typer.Argument(help="Name or directory of a model.")]) -> None:
+    """Which operators of a model an Edge TPU would run, and the first that falls back to the CPU, with the reason."""
+    from ondevice.checkout import require_checkout
+
+    require_checkout("export")
+    from export.edgetpu import audit as look
+    from ondevice.assets import find_asset, load_manifest
+    from ondevice.errors import FailureError
+
+    path = load_manifest(find_asset(model)).model_path
+    found = look(path.read_bytes())
+    for line in found.lines():
+        print(line)
+    if not found.maps:
+        raise FailureError(f"{path}: not all of it runs on an Edge TPU")
+
+
 def _wanted(quantize: str, max_size: str | None) -> Any:
     """What is asked for, after everything an export needs is found to be there."""
     from ondevice.checkout import require_checkout

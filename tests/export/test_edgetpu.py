@@ -1,6 +1,7 @@
 """What the Edge TPU would run of small files, their signatures in files of their own, and its compiler's report."""
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -321,3 +322,13 @@ def test_a_compiler_that_fails_or_is_missing(
         run_compiler(tmp_path, path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run_compiler(tmp_path, path) is None
+
+
+def test_the_command_names_the_first_that_falls_back() -> None:
+    from typer.testing import CliRunner
+
+    from ondevice.cli import app
+
+    done = CliRunner().invoke(app, ["export", "audit", "rnnt"])
+    assert isinstance(done.exception, FailureError)
+    assert re.search(r"joiner: 0 of 3 .*first on the CPU: ADD at 0 \(float tensor", done.stdout)

@@ -86,6 +86,11 @@ def test_the_prepared_file_computes_the_same(source: bytes, error: Call) -> None
     assert error(content) == error(source) < 1e-5
 
 
+def test_two_constants_never_have_one_name(layers: Sequence[Layer], source: bytes, rnnt: Rnnt) -> None:
+    nameless = float_layers(prepared(source), [("all", values) for _, values in weights_of(rnnt)])
+    assert len({layer.name for layer in nameless}) == len(layers)
+
+
 def test_fewer_bits_are_smaller_and_less_exact(source: bytes, layers: Sequence[Layer], error: Call) -> None:
     content = prepared(source)
     wide, narrow = (at_bits(content, layers, {x.name: bits for x in layers}) for bits in (8, 4))

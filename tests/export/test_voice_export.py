@@ -235,6 +235,11 @@ def test_a_report_is_one_page_with_what_was_measured(tacotron: Tacotron, tmp_pat
     page = (tmp_path / "toy" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert not re.search(r"<(script|link)|src=.?http", page)
-    for text in ("decoder.mel", "FULLY_CONNECTED", "decoder/attention_lstm", f"{report['bytes']['float32'] / 1e6:.4g}"):
+    for text in (
+        "decoder.mel",
+        "FULLY_CONNECTED",
+        "decoder/attention_lstm/recurrent",
+        f"{report['bytes']['float32'] / 1e6:.4g}",
+    ):
         assert text in page
     assert {check.status for check in verify(tmp_path / "toy")} <= {"ok", "skipped"}
