@@ -21,7 +21,7 @@ import numpy as np
 from export.convert import parity, write_bytes
 from export.mixed import Say, quiet
 from export.page import operator_table, write_page
-from export.precision import INTERPRETERS, TOLERANCE, Wanted, weights_of
+from export.precision import TOLERANCE, Wanted, weights_of
 from export.recorder import Recorder
 from export.rnnt import convert, keras_steps, run_steps, signatures, tflite_steps
 from models.greedy import greedy_tokens
@@ -170,14 +170,20 @@ def build_asset(
             write_bytes(directory / MODEL_FILE, content)
             if lm:
                 shutil.copyfile(lm, directory / LM_FILE)
-            write_json(directory / MANIFEST, manifest_values(trained, directory, card, precision))
+            write_json(
+                directory / MANIFEST,
+                manifest_values(trained, directory, card, precision, wanted.interpreters(precision)),
+            )
             opened = open_model(load_manifest(directory))  # the runtime's own checks
             write_proof(directory / PROOF_FILE, recorded.proof(opened))
-            write_json(directory / MANIFEST, manifest_values(trained, directory, card, precision))
+            write_json(
+                directory / MANIFEST,
+                manifest_values(trained, directory, card, precision, wanted.interpreters(precision)),
+            )
 
         write("float32", float_file, "float32")
         content, mixture = wanted.make(
-            lambda precision: convert(trained.rnnt, precision),
+            lambda precision: convert(trained.rnnt, precision, wanted.compat),
             float_file,
             weights_of(trained.rnnt),
             recorded.error,
@@ -224,7 +230,9 @@ def timed(directory: Path) -> dict[str, Any]:
     return found
 
 
-def manifest_values(trained: Trained, directory: Path, card: Card, precision: str) -> dict[str, Any]:
+def manifest_values(
+    trained: Trained, directory: Path, card: Card, precision: str, interpreters: Sequence[str]
+) -> dict[str, Any]:
     """The manifest of the files in `directory`."""
     config = trained.rnnt.config
     names = [name for name in (MODEL_FILE, LM_FILE, PROOF_FILE) if (directory / name).exists()]
@@ -234,7 +242,7 @@ def manifest_values(trained: Trained, directory: Path, card: Card, precision: st
         "files": {
             name: {"sha256": sha256_of(directory / name), "bytes": (directory / name).stat().st_size} for name in names
         },
-        "interpreters": list(INTERPRETERS[precision]),
+        "interpreters": list(interpreters),
         "features": {**asdict(trained.features), "mean": rounded(trained.mean), "std": rounded(trained.std)},
         "frames_per_step": config.reduction, "tokens": piece_list(load_pieces(trained.pieces)), "blank": 0,
         "signatures": signatures(trained.rnnt), "search": dict(card.search), "data": list(card.data),

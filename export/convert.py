@@ -27,9 +27,12 @@ class Endpoint:
     inputs: Mapping[str, tuple[tuple[int, ...], str]]  # name -> (shape, dtype)
 
 
-def to_tflite(model: keras.Model, endpoints: Mapping[str, Endpoint], precision: str = "float32") -> bytes:
+def to_tflite(
+    model: keras.Model, endpoints: Mapping[str, Endpoint], precision: str = "float32", compat: bool = False
+) -> bytes:
     """The TFLite file of a Keras model's endpoints, builtin ops only.
 
+    compat: one scale for a whole weight matrix instead of one for each output, which tflite-runtime 2.14 needs.
     Raises InputError for an unknown precision and FailureError when the converted file lacks the weights.
     """
     if precision not in PRECISIONS:
@@ -45,6 +48,7 @@ def to_tflite(model: keras.Model, endpoints: Mapping[str, Endpoint], precision: 
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter._experimental_disable_per_channel_quantization_for_dense_layers = compat
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
         content = bytes(converter.convert())

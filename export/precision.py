@@ -25,6 +25,8 @@ _INT4: Sequence[str] = ("ai_edge_litert>=2.0", "tensorflow>=2.20")
 INTERPRETERS = {
     "float32": _LATE, "float16": _LATE, "dynamic-int8": _LATE, "dynamic-int4": _INT4, "dynamic-mixed": _INT4
 }  # fmt: skip
+COMPAT = "tflite_runtime>=2.14"
+TARGETS = ("cpu", "compat")
 # relative RMS that every output and state may have; what int4 costs is for the task's own metric to say
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "dynamic-int8": 0.15, "dynamic-int4": 0.9, "dynamic-mixed": 0.9}
 
@@ -35,17 +37,28 @@ class Wanted:
 
     precision: str = "dynamic-int8"  # a key of INTERPRETERS
     most_bytes: int | None = None  # of the file
+    compat: bool = False  # runs on tflite-runtime 2.14 too
 
     @classmethod
-    def parse(cls, quantize: str, max_size: str | None = None) -> "Wanted":
-        """From --quantize and --max-size. Raises InputError for what is neither, or does not go together."""
+    def parse(cls, quantize: str, max_size: str | None = None, target: str = "cpu") -> "Wanted":
+        """From --quantize, --max-size and --target. Raises InputError for an unknown one, or two that do not agree."""
+        if target not in TARGETS:
+            raise InputError(f"--target {target}: expected one of {', '.join(TARGETS)}")
         if quantize not in ASKED:
             names = ", ".join(name for name in ASKED if name != "dynamic-int8")
             raise InputError(f"--quantize {quantize}: expected one of {names}")
         limit = size_in_bytes(max_size) if max_size else None
         if quantize == "mixed" and limit is None:
             raise InputError("--quantize mixed: expected --max-size with it, such as 80MB")
-        return cls(ASKED[quantize], limit)
+        if target == "compat" and ASKED[quantize] not in CONVERTED:
+            raise InputError(
+                f"--quantize {quantize}: tflite-runtime 2.14 computes it wrongly; expected int8 for compat"
+            )
+        return cls(ASKED[quantize], limit, target == "compat")
+
+    def interpreters(self, precision: str) -> list[str]:
+        """Who may run a file of a precision, for its manifest."""
+        return [*INTERPRETERS[precision], *([COMPAT] if self.compat else ())]
 
     def make(
         self, convert: Callable[[str], bytes], float_file: bytes, weights: Iterable[tuple[str, np.ndarray]],

@@ -71,9 +71,9 @@ def signatures(rnnt: Rnnt) -> dict[str, dict[str, dict[str, list[int]]]]:
     }
 
 
-def convert(rnnt: Rnnt, precision: str) -> bytes:
+def convert(rnnt: Rnnt, precision: str, compat: bool = False) -> bytes:
     """TFLite file of the recogniser in one of `export.convert.PRECISIONS`."""
-    return to_tflite(rnnt, endpoints(rnnt), precision)
+    return to_tflite(rnnt, endpoints(rnnt), precision, compat)
 
 
 def keras_steps(rnnt: Rnnt, features: np.ndarray, tokens: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:

@@ -18,7 +18,7 @@ from keras import ops
 from export.asset import Card, rounded, write_json, write_reports
 from export.convert import Call, Endpoint, keras_calls, relative_error, to_tflite, write_bytes
 from export.mixed import Say, quiet
-from export.precision import INTERPRETERS, TOLERANCE, Wanted, weights_of
+from export.precision import TOLERANCE, Wanted, weights_of
 from export.recorder import Recorder
 from export.tacotron import endpoints
 from export.vocoder import endpoints as vocoder_made
@@ -76,12 +76,13 @@ def build_voice(
     Pronouncer(trained.pronunciation, SYMBOLS)  # raises InputError where it is none
     made = endpoints(trained.tacotron)
     scale: dict[str, Any] = {}
+    parameters = trained.tacotron.count_params()
     if trained.prosody:
         scale = {"prosody_mean": rounded(trained.prosody.mean), "prosody_std": rounded(trained.prosody.std)}
 
     def values(directory: Path, name: str) -> dict[str, Any]:
         return {
-            **_common(card, directory, "speak", name, trained.tacotron.count_params(), trained.mean, trained.std),
+            **_common(card, directory, "speak", name, wanted, parameters, trained.mean, trained.std),
             "symbols": list(SYMBOLS), "dropout": trained.tacotron.config.dropout, "vocoder": trained.vocoder,
             "neutral": rounded(trained.neutral), "styles": [], "signatures": described(made), **scale,
         }  # fmt: skip
@@ -118,7 +119,7 @@ def build_vocoder(
 
     def values(directory: Path, name: str) -> dict[str, Any]:
         return {
-            **_common(card, directory, "vocode", name, vocoder.count_params(), mean, std),
+            **_common(card, directory, "vocode", name, wanted, vocoder.count_params(), mean, std),
             "lookahead": vocoder.config.lookahead, "signatures": described(made), **shape,
         }  # fmt: skip
 
@@ -146,14 +147,15 @@ def described(made: Mapping[str, Endpoint]) -> dict[str, dict[str, dict[str, lis
 
 
 def _common(
-    card: Card, directory: Path, task: str, precision: str, parameters: int, mean: np.ndarray, std: np.ndarray
-) -> dict[str, Any]:
+    card: Card, directory: Path, task: str, precision: str, wanted: Wanted, parameters: int,
+    mean: np.ndarray, std: np.ndarray,
+) -> dict[str, Any]:  # fmt: skip
     names = sorted(path.name for path in directory.iterdir() if path.name != MANIFEST)
     return {
         "format": FORMAT, "name": card.name, "task": task, "language": card.language, "precision": precision,
         "description": card.description, "licence": card.licence, "parameters": parameters,
         "files": {n: {"sha256": sha256_of(directory / n), "bytes": (directory / n).stat().st_size} for n in names},
-        "interpreters": list(INTERPRETERS[precision]),
+        "interpreters": wanted.interpreters(precision),
         "features": {**asdict(SPEECH_MEL), "mean": rounded(mean), "std": rounded(std)},
         "data": list(card.data), "metrics": list(card.metrics),
     }  # fmt: skip
@@ -199,7 +201,11 @@ def _build(
         float_file = to_tflite(model, made)
         write("float32", float_file)
         content, mixture = wanted.make(
-            lambda precision: to_tflite(model, made, precision), float_file, weights_of(model), error, say
+            lambda precision: to_tflite(model, made, precision, wanted.compat),
+            float_file,
+            weights_of(model),
+            error,
+            say,
         )
         if wanted.precision != "float32":
             write(wanted.precision, content)

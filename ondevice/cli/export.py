@@ -14,6 +14,7 @@ Card_ = Annotated[Path, typer.Option(help="Model card (JSON): name, description,
 Quantize = Annotated[
     str, typer.Option(help="float32, float16, int8, int4, or mixed: int8 and int4, layer by layer, within --max-size.")
 ]
+Target = Annotated[str, typer.Option(help="cpu, or compat: runs on tflite-runtime 2.14 (numpy<2) too.")]
 MaxSize = Annotated[str | None, typer.Option(help="Largest size of model.tflite, such as 80MB.")]
 
 
@@ -26,6 +27,7 @@ def rnnt(
     text: Annotated[str, typer.Option(help="What is said in it.")],
     quantize: Quantize = "int8",
     max_size: MaxSize = None,
+    target: Target = "cpu",
     lm: Annotated[Path | None, typer.Option(help="Language model of `ondevice train lm` to ship with it.")] = None,
     labelled: Annotated[
         list[Path] | None, typer.Option(help="Manifest on which word error rates are compared. Repeatable.")
@@ -33,7 +35,7 @@ def rnnt(
     split: Annotated[str, typer.Option(help="Its split to use.")] = "dev",
 ) -> None:
     """Export the recogniser: model.tflite, manifest.json and report.json, proven equal to the trained network."""
-    wanted = _wanted(quantize, max_size)
+    wanted = _wanted(quantize, max_size, target)
     from export.asset import Card, build_asset
     from models.recipe import load_trained
     from ondevice.audio import read_audio
@@ -98,9 +100,10 @@ def voice(
     styles: Annotated[bool, typer.Option(help="Measure what the style tokens do, with that vocoder.")] = True,
     quantize: Quantize = "int8",
     max_size: MaxSize = None,
+    target: Target = "cpu",
 ) -> None:
     """Export a voice: model.tflite, manifest.json, pronunciation.npz and report.json, proven equal to the network."""
-    wanted = _wanted(quantize, max_size)
+    wanted = _wanted(quantize, max_size, target)
     import json
 
     import numpy as np
@@ -137,9 +140,10 @@ def vocoder(
     recording: Annotated[Path, typer.Option(help="A real recording over which the files are compared with Keras.")],
     quantize: Quantize = "int8",
     max_size: MaxSize = None,
+    target: Target = "cpu",
 ) -> None:
     """Export a vocoder: model.tflite, manifest.json and report.json, proven equal to the trained network."""
-    wanted = _wanted(quantize, max_size)
+    wanted = _wanted(quantize, max_size, target)
     from export.asset import Card
     from export.voice import build_vocoder
     from models.train_vocoder import load_vocoder
@@ -169,7 +173,7 @@ def audit(model: Annotated[str, typer.Argument(help="Name or directory of a mode
         raise FailureError(f"{path}: not all of it runs on an Edge TPU")
 
 
-def _wanted(quantize: str, max_size: str | None) -> Any:
+def _wanted(quantize: str, max_size: str | None, target: str) -> Any:
     """What is asked for, after everything an export needs is found to be there."""
     from ondevice.checkout import require_checkout
 
@@ -179,7 +183,7 @@ def _wanted(quantize: str, max_size: str | None) -> Any:
     start_backend()
     from export.precision import Wanted
 
-    return Wanted.parse(quantize, max_size)
+    return Wanted.parse(quantize, max_size, target)
 
 
 def _say(line: str) -> None:
