@@ -66,7 +66,7 @@ def load_manifest(
     for another task than manifests of this kind describe.
     """
     directory = Path(directory)
-    manifest = parse_manifest(directory, _read_json(directory / MANIFEST))
+    manifest = parse_manifest(directory, read_json(directory / MANIFEST))
     if not isinstance(manifest, kind):
         raise InputError(f"{directory}: its task is {manifest.task!r}; expected a model whose task is {kind.does!r}")
     for name, info in manifest.files.items():
@@ -94,7 +94,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """The JSON value of a manifest's file; InputError when there is none."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:

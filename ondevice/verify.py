@@ -5,7 +5,6 @@ the asset was made, under the keys `signature/call/in/tensor` and `signature/cal
 `machine` say who computed them. State names of one shape that were swapped are noticed by nothing else.
 """
 
-import json
 import os
 import platform
 import zipfile
@@ -18,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ondevice.assets import verify_file
+from ondevice.assets import read_json, verify_file
 from ondevice.errors import InputError, OndeviceError
 from ondevice.graph import read_graph
 from ondevice.litert import Array, LiteRtModel, Signature, choose_backend, open_model
@@ -63,7 +62,7 @@ class Proof:
 def verify(directory: Path) -> Iterator[Check]:
     """Every check of an asset, as it is made; a model file that is not the manifest's is not run."""
     try:
-        manifest = parse_manifest(directory, _read_json(directory / MANIFEST))
+        manifest = parse_manifest(directory, read_json(directory / MANIFEST))
     except InputError as error:
         yield Check("manifest", FAILED, str(error))
         yield from _file_checks(directory / MODEL_FILE, None)
@@ -97,15 +96,6 @@ def _not_run(why: str) -> Iterator[Check]:
 
 
 # without running it
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; expected a model manifest") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); expected a model manifest") from error
 
 
 def _file(path: Path, info: FileInfo) -> str:
