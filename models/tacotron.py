@@ -4,7 +4,7 @@ Shapes: `B` batch, `N` symbols of text, `F` mel frames, `G` groups of `reduction
 `M` mel bands, `D` memory width, `A` attention width, `H` cells. Mel frames are normalised to mean 0, deviation 1.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import keras
@@ -61,7 +61,7 @@ SMALL = TacotronConfig(
     style=StyleConfig(filters=(16, 16, 32, 32, 64, 64), units=64, width=128, heads=4),
 )  # fmt: skip
 PAPER = TacotronConfig()
-PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER}
+PRESETS = {"tiny": replace(TINY, bands=80, symbols=80), "small": SMALL, "paper": PAPER}
 
 
 class DecoderState(NamedTuple):

@@ -9,7 +9,7 @@ Shapes: `B` batch, `F` mel frames (10.7 ms), `M` mel bands, `D` width, `K` kerne
 
 import math
 from collections import namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -54,7 +54,7 @@ class VocoderConfig:
 
 TINY = VocoderConfig(bands=5, fft=16, hop=4, width=6, expansion=8, layers=2, kernel=3, lookahead=1)
 SMALL = VocoderConfig()
-PRESETS = {"tiny": TINY, "small": SMALL}
+PRESETS = {"tiny": replace(TINY, bands=80, fft=1024, hop=256), "small": SMALL}
 
 
 @cache

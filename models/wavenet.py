@@ -12,7 +12,7 @@ Shapes: `B` batch, `F` mel frames, `M` mel bands, `n` samples, `G` group, `T` st
 import math
 from collections import namedtuple
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -83,7 +83,7 @@ SMALL = WavenetConfig()
 PAPER = WavenetConfig(  # layers, cycles and mixture as published; the widths, which are not, as others took them
     group=1, layers=30, cycles=3, residual=128, skip=128
 )  # fmt: skip
-PRESETS = {"tiny": TINY, "small": SMALL, "paper": PAPER}
+PRESETS = {"tiny": replace(TINY, bands=80, hop=256), "small": SMALL, "paper": PAPER}
 
 
 @cache

@@ -15,7 +15,7 @@ Steps = Annotated[int, typer.Option(min=1, help="Training steps in all.")]
 Cooldown = Annotated[int, typer.Option(min=1, help="Steps over which the rate falls at the end.")]
 Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
 Batch = Annotated[int, typer.Option(min=1, help="Segments in a batch.")]
-Frames = Annotated[int, typer.Option(min=8, help="Frames of 10.7 ms in a segment.")]
+Frames = Annotated[int, typer.Option(min=24, help="Frames of 10.7 ms in a segment.")]
 EvaluateSteps = Annotated[int, typer.Option(min=1, help="Steps between looks at the dev split.")]
 Precision = Annotated[str, typer.Option(help="float32 or mixed_bfloat16.")]
 StopAfter = Annotated[float | None, typer.Option(help="Stop cleanly after so many minutes.")]
@@ -79,6 +79,7 @@ def vocoder(
     adversarial: Annotated[
         bool, typer.Option("--adversarial", help="Train with discriminators, after --start.")
     ] = False,
+    preset: Annotated[str, typer.Option(help="tiny or small.")] = "small",
     steps: Steps = 60_000,
     cooldown: Cooldown = 10_000,
     rate: Rate = 1e-3,
@@ -96,7 +97,7 @@ def vocoder(
 
     weights = start / "vocoder.weights.h5" if start else None
     options = VocoderOptions(
-        tuple(data), output, cache, "vocoder", "small", steps, cooldown, rate, batch, frames, precision, weights,
+        tuple(data), output, cache, "vocoder", preset, steps, cooldown, rate, batch, frames, precision, weights,
         adversarial, evaluate_steps, seed,
     )  # fmt: skip
     _say(f"weights in {train(options, stop_after * 60 if stop_after else float('inf'))}")
@@ -105,7 +106,7 @@ def vocoder(
 def wavenet(
     data: Data,
     output: Output,
-    preset: Annotated[str, typer.Option(help="small or paper.")] = "small",
+    preset: Annotated[str, typer.Option(help="tiny, small or paper.")] = "small",
     steps: Steps = 60_000,
     cooldown: Cooldown = 10_000,
     rate: Rate = 1e-3,
