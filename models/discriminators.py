@@ -1,10 +1,11 @@
-"""Small discriminators that teach a vocoder what spectral distances cannot: phases that fit each other.
+"""Small discriminators that teach what distances cannot: a vocoder, phases that fit each other; a voice, sharp spectra.
 
-Multi-period (Kong et al. 2020, HiFi-GAN, section 2.3: the waveform folded at a few periods) and multi-resolution
-spectrogram discriminators (Jang et al. 2021, UnivNet, section 2.2), with a tenth of the published channels and
-strides in both directions, for a CPU. They are thrown away after training.
+On waveforms, multi-period (Kong et al. 2020, HiFi-GAN, section 2.3: the waveform folded at a few periods) and
+multi-resolution spectrogram discriminators (Jang et al. 2021, UnivNet, section 2.2), with a tenth of the published
+channels and strides in both directions, for a CPU; on mel spectra, patches of one such image. They are thrown away
+after training.
 
-Shapes: `B` batch, `n` samples, `P` period, `F` frames, `R` bins, `C` channels.
+Shapes: `B` batch, `n` samples, `P` period, `F` frames, `R` bins, `M` mel bands, `C` channels.
 """
 
 from dataclasses import dataclass
@@ -92,3 +93,21 @@ class Discriminators(keras.Model):
             power = power_spectrum(samples, fft, hop)[:, :, :-1, None]
             found.append((judge, ops.log(power + POWER_FLOOR) / 8.0 + 1.0))
         return found
+
+
+class MelDiscriminator(keras.Model):
+    """Judges patches of 31 frames and as many bands of a mel spectrum: whether they have the detail of recordings."""
+
+    def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 64), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.patches = ConvDiscriminator(channels, (3, 3), (2, 2), name="patches")
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make every weight."""
+        self.patches.build((None, None, None, 1))
+        self.built = True
+
+    def call(self, mel: Tensor, training: bool | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """Normalised mel [B, F, M] -> (its scores float32, the feature maps)."""
+        score, maps = self.patches(ops.cast(mel[..., None], self.compute_dtype))
+        return [score], [ops.cast(each, "float32") for each in maps]

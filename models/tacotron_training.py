@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from models.adversarial import adversarial_losses
 from models.tacotron import Tacotron
 
 Tensor = Any
@@ -25,19 +26,29 @@ class TacotronLossConfig:
     stop_tail: int = 4  # steps beyond the end that still must say stop
     guide: float = 1.0  # keeps attention near the diagonal (Tachibana et al. 2017, arXiv 1710.08969, section 4.1)
     guide_width: float = 0.25  # how far from it costs nothing to speak of, as a share of the text
+    adversarial: float = 0.2  # with a discriminator
+    features: float = 1.0  # feature matching
 
 
 class TacotronTrainer(keras.Model):
-    """Losses of a batch: `call` takes the dict of arrays `TacotronBatches` makes."""
+    """Losses of a batch: `call` takes the dict of arrays `TacotronBatches` makes.
 
-    def __init__(self, tacotron: Tacotron, config: TacotronLossConfig | None = None, **kwargs: Any) -> None:
+    With a discriminator of mel spectra, one loss and one optimiser step serve both sides.
+    """
+
+    def __init__(
+        self, tacotron: Tacotron, config: TacotronLossConfig | None = None, discriminator: keras.Model | None = None,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(dtype="float32", **kwargs)  # spectra and losses stay exact whatever the generator computes in
-        self.tacotron, self.config = tacotron, config or TacotronLossConfig()
-        names = ("before", "refined", "stop", "guide", "focus")
+        self.tacotron, self.config, self.discriminator = tacotron, config or TacotronLossConfig(), discriminator
+        names = ["before", "refined", "stop", "guide", "focus"]
+        if discriminator is not None:
+            names += ["adversarial", "features", "discriminator"]
         self.parts = {name: keras.metrics.Mean(name=name) for name in names}
 
     def build(self, input_shape: Any = None) -> None:
-        """Nothing here: the generator's weights are all there are."""
+        """Nothing here: generator and discriminator are built before they are given."""
 
     def call(self, batch: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
         """What the generator makes of the batch, and the batch, which the loss needs too."""
@@ -60,9 +71,16 @@ class TacotronTrainer(keras.Model):
         guide = ops.sum(astray) / ops.sum(spoken)
         focus = ops.sum(ops.max(made["alignment"], axis=-1) * spoken) / ops.sum(spoken)
         values = {"before": before, "refined": refined, "stop": stop, "guide": guide, "focus": focus}
+        loss = before + refined + config.stop * stop + config.guide * guide
+        if self.discriminator is not None:
+            shown = [spectrum * inside[..., None] for spectrum in (made["batch_mel"], made["refined"])]
+            judged = adversarial_losses(self.discriminator, *shown)
+            loss += config.adversarial * judged["adversarial"] + config.features * judged["features"]
+            loss += judged["discriminator"]
+            values |= judged
         for name, value in values.items():
             self.parts[name].update_state(value)
-        return before + refined + config.stop * stop + config.guide * guide
+        return loss
 
     def _distance(self, mel: Tensor, target: Tensor, inside: Tensor) -> Tensor:
         difference = (mel - target) * inside[..., None]

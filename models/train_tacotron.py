@@ -2,7 +2,8 @@
 
     corpora -> cached waveforms -> symbols -> mel statistics (norm.json) -> run -> tacotron.weights.h5, curves, pictures
 
-A voice of an hour learns to read from a synthetic voice first (`start`: weights of an earlier run).
+A voice of an hour learns to read from a synthetic voice first (`start`: weights of an earlier run). Distances alone
+leave spectra smooth; a last stage goes on against a discriminator (`adversarial`).
 """
 
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from models.discriminators import MelDiscriminator
 from models.progress import Progress
 from models.prosody_features import SymbolProsody
 from models.recipe import write_json
@@ -52,6 +54,7 @@ class VoiceData:
 def prepare(
     output: Path, data: VoiceData, config: StepConfig, encode: Callable[[str], Sequence[int]], *,
     symbols: int, start: Path | None = None, precision: str = "float32", losses: TacotronLossConfig | None = None,
+    adversarial: bool = False,
 ) -> StepRun:  # fmt: skip
     """Everything up to the first step: a run in `output`, at its newest checkpoint if there is one."""
     if config.preset not in PRESETS:
@@ -84,7 +87,10 @@ def prepare(
         prosody=_prosody(data.prosody, output),
     )  # fmt: skip
     watched = TacotronBatches(development, encode, statistics, block=batches.block, batch_frames=data.batch_frames)
-    trainer = TacotronTrainer(tacotron, losses)
+    judge = MelDiscriminator() if adversarial else None
+    if judge is not None:
+        judge.build()
+    trainer = TacotronTrainer(tacotron, losses, judge)
     run = StepRun(output, trainer, batches, config, _evaluator(trainer, watched, output))
     write_json(
         output / "config.json", {"tacotron": asdict(sizes), "train": asdict(config), "losses": asdict(trainer.config)}

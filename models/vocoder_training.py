@@ -3,13 +3,12 @@
 Shapes: `B` batch, `F` mel frames, `M` mel bands, `n` samples (F * hop).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras import ops
 
+from models.adversarial import adversarial_losses
 from models.spectral_losses import Resolution, reconstruction_losses
 from models.vocoder import Vocoder
 from ondevice.features import LogMelConfig
@@ -31,25 +30,10 @@ class VocoderLossConfig:
     adversarial_frames: int = 96  # discriminators judge so many of the last frames: they are what costs
 
 
-def matched_features(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """L1 of two lists of feature maps, each relative to the size of the real one (Defossez et al. 2022, eq. 4)."""
-    parts = [
-        ops.mean(ops.abs(r - f)) / ops.maximum(ops.mean(ops.abs(r)), 1e-3) for r, f in zip(real, fake, strict=True)
-    ]
-    return sum(parts) / len(parts)
-
-
-def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """Least squares (Mao et al. 2017): 1 for recordings, 0 for what was generated; mean over discriminators."""
-    parts = [ops.mean(ops.square(1.0 - r)) + ops.mean(ops.square(f)) for r, f in zip(real, fake, strict=True)]
-    return sum(parts) / len(parts)
-
-
 class VocoderTrainer(keras.Model):
     """`call` generates the waveforms of a batch {"mel": [B, F, M], "samples": [B, n]}; `compute_loss` judges them.
 
-    With a discriminator, one loss and one optimiser step serve both sides: the discriminator sees generated audio
-    whose gradient is stopped, and the generator sees a discriminator whose weights are constants.
+    With a discriminator, one loss and one optimiser step serve both sides.
     """
 
     def __init__(
@@ -83,15 +67,5 @@ class VocoderTrainer(keras.Model):
 
     def adversarial_losses(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """`adversarial` and `features` for the generator, `discriminator` for the discriminator, of [B, n]."""
-        judge, length = self.discriminator, self.config.adversarial_frames * self.vocoder.config.hop
-        real, fake = real[:, -length:], fake[:, -length:]
-        real_scores, real_features = judge(real)
-        fake_scores, _ = judge(ops.stop_gradient(fake))
-        frozen = [ops.stop_gradient(v.value) for v in judge.trainable_variables]
-        others = [v.value for v in judge.non_trainable_variables]
-        (scores, features), _ = judge.stateless_call(frozen, others, fake)
-        return {
-            "adversarial": sum(ops.mean(ops.square(1.0 - s)) for s in scores) / len(scores),
-            "features": matched_features([ops.stop_gradient(f) for f in real_features], features),
-            "discriminator": discriminator_loss(real_scores, fake_scores),
-        }
+        length = self.config.adversarial_frames * self.vocoder.config.hop
+        return adversarial_losses(self.discriminator, real[:, -length:], fake[:, -length:])

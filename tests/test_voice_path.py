@@ -114,8 +114,8 @@ def test_measured_prosody_is_learnt_by_a_voice_that_goes_on(runs: Path, assets: 
     assert "written" in made.stderr
     done(
         "train", "tacotron", *data, "--pronunciation", runs / "pronunciation.npz", "--prosody", measured,
-        "--start", runs / "voice-run", "--output", tmp_path / "run", *cache, "--preset", "tiny", *STEPS,
-        "--batch-seconds", "6",
+        "--start", runs / "voice-run", "--adversarial", "--output", tmp_path / "run", *cache, *STEPS,
+        "--preset", "tiny", "--batch-seconds", "6",
     )  # fmt: skip
     assert json.loads((tmp_path / "run" / "prosody.json").read_text()).keys() == {"mean", "std"}
     done(

@@ -32,6 +32,9 @@ def tacotron(
     extra_share: Annotated[float, typer.Option(min=0, help="How often it is drawn; the voice itself is 1.")] = 1.0,
     prosody: Annotated[Path | None, typer.Option(help="File of `ondevice train prosody`.")] = None,
     start: Annotated[Path | None, typer.Option(help="Run to begin with the weights of.")] = None,
+    adversarial: Annotated[
+        bool, typer.Option("--adversarial", help="Train with a discriminator, after --start.")
+    ] = False,
     preset: Annotated[str, typer.Option(help="tiny, small or paper.")] = "small",
     steps: Steps = 20_000,
     cooldown: Cooldown = 5_000,
@@ -59,12 +62,13 @@ def tacotron(
         ),
         StepConfig(
             preset=preset, steps=steps, peak_rate=rate, cooldown_steps=cooldown, weight_decay=1e-6, clip_norm=1.0,
-            evaluate_steps=evaluate_steps, seed=seed,
+            evaluate_steps=evaluate_steps, seed=seed, beta_1=0.8 if adversarial else 0.9,
         ),
         Pronouncer(pronunciation).encode,
         symbols=len(SYMBOLS),
         precision=precision,
         start=start / "tacotron.weights.h5" if start else None,
+        adversarial=adversarial,
     )  # fmt: skip
     if run.step:
         _say(f"going on from step {run.step}")

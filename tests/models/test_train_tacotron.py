@@ -13,6 +13,7 @@ keras = pytest.importorskip("keras")
 from models import tacotron as model_file  # noqa: E402
 from models import train_tacotron as recipe  # noqa: E402
 from models.copies import draw_prosody, write_copies  # noqa: E402
+from models.discriminators import MelDiscriminator  # noqa: E402
 from models.speech_store import cached_speech  # noqa: E402
 from models.step_run import StepConfig  # noqa: E402
 from models.tacotron import TINY, Tacotron  # noqa: E402
@@ -149,7 +150,7 @@ def test_a_run_leaves_weights_pictures_and_a_neutral_style(
 
 def test_too_many_symbols_are_refused(corpus: Path, tmp_path: Path) -> None:
     data = recipe.VoiceData((corpus,), cache=corpus / "cache")
-    with pytest.raises(InputError, match="99 symbols: preset tiny has room for 9"):
+    with pytest.raises(InputError, match="99 symbols: preset tiny has room for 80"):
         recipe.prepare(tmp_path / "run", data, StepConfig(preset="tiny"), encode, symbols=99)
     with pytest.raises(InputError, match="--preset huge: expected one of tiny, small, paper"):
         recipe.prepare(tmp_path / "run", data, StepConfig(preset="huge"), encode, symbols=9)
@@ -181,3 +182,23 @@ def test_copies_differ_enough_to_be_heard() -> None:
         ("tilt_db_per_octave", 1),
     ):
         assert np.std([getattr(prosody, name) for prosody in drawn]) > spread
+
+
+def test_a_step_with_a_discriminator_moves_every_weight_of_both_sides(corpus: Path) -> None:
+    keras.utils.set_random_seed(0)
+    judge = MelDiscriminator((2, 3))
+    judge.build()
+    tacotron = Tacotron(SIZES)
+    tacotron.build()
+    trainer = TacotronTrainer(tacotron, discriminator=judge)
+    made = batches(corpus)
+    batch = made.arrays(made.items[:2])
+    jit = "auto" if keras.backend.backend() == "jax" else False
+    trainer.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=jit)
+    before = {v.path: np.array(v) for side in (judge, tacotron.postnet) for v in side.trainable_variables}
+    logs = trainer.train_on_batch(batch, return_dict=True)
+    parts = sum(logs[name] * weight for name, weight in [("adversarial", 0.2), ("features", 1), ("discriminator", 1)])
+    apart = logs["before"] + logs["refined"] + 0.5 * logs["stop"] + logs["guide"]
+    assert float(logs["loss"]) == pytest.approx(float(apart + parts), rel=1e-4)
+    after = {v.path: np.array(v) for side in (judge, tacotron.postnet) for v in side.trainable_variables}
+    assert all((before[path] != after[path]).any() for path in before)
