@@ -19,6 +19,9 @@ import keras
 import numpy as np
 
 from export.convert import parity, write_bytes
+from export.edge_parts import Parts, write_parts
+from export.edgetpu import split_signatures
+from export.full_int8 import Embedding, Run, bounded, convert_full
 from export.mixed import Say, quiet
 from export.page import operator_table, write_page
 from export.precision import TOLERANCE, Wanted, weights_of
@@ -31,10 +34,11 @@ from ondevice.assets import load_manifest, sha256_of
 from ondevice.endpoint import EndpointConfig
 from ondevice.errors import FailureError, InputError
 from ondevice.features import LogMel, stack_frames
-from ondevice.litert import LiteRtModel, open_model
+from ondevice.litert import LiteRtModel
 from ondevice.manifest import FORMAT, LM_FILE
-from ondevice.manifest_base import MANIFEST, MODEL_FILE
+from ondevice.manifest_base import EMBEDDING_FILE, MANIFEST, MODEL_FILE
 from ondevice.normalize import english
+from ondevice.opening import open_model
 from ondevice.recognizer import TAIL_S, Recognizer, RecognizerConfig
 from ondevice.utterances import Utterance
 from ondevice.verify import PROOF_FILE, RecordedCall, write_proof
@@ -75,12 +79,14 @@ class Recorded:
     def __init__(self, trained: Trained, samples: np.ndarray, text: str) -> None:
         self.trained, self.text, self.seconds = trained, text, len(samples) / trained.features.rate_hz
         self._features, self._tokens = _stacked(trained, samples), load_pieces(trained.pieces).encode(text)
-        self._reference = keras_steps(trained.rnnt, self._features, self._tokens)
+        self._references = {"": keras_steps(trained.rnnt, self._features, self._tokens)}
 
-    def parity(self, path: Path) -> list[dict[str, Any]]:
-        """The errors of a TFLite file, one row per tensor."""
-        model = LiteRtModel(path)
-        return parity(self._reference, tflite_steps(self.trained.rnnt, model, self._features, self._tokens))
+    def parity(self, model: LiteRtModel, precision: str = "") -> list[dict[str, Any]]:
+        """The errors of a TFLite file, one row per tensor; int8-full is held against the network with bounded cells."""
+        key = precision if precision == "int8-full" else ""
+        if key not in self._references:
+            self._references[key] = keras_steps(bounded(self.trained.rnnt), self._features, self._tokens)
+        return parity(self._references[key], tflite_steps(self.trained.rnnt, model, self._features, self._tokens))
 
     def proof(self, model: LiteRtModel) -> dict[str, list[RecordedCall]]:
         """Some calls of a file's signatures and what it made of them."""
@@ -93,17 +99,25 @@ class Recorded:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, MODEL_FILE)
             path.write_bytes(content)
-            return next(row["relative_rms"] for row in self.parity(path) if row["tensor"] == "logits")
+            return next(row["relative_rms"] for row in self.parity(LiteRtModel(path)) if row["tensor"] == "logits")
 
 
-def prove(recorded: Recorded, files: Mapping[str, Path]) -> dict[str, Any]:
+def calibration_runs(trained: Trained, utterances: Sequence[Utterance]) -> list[Run]:
+    """Features and tokens of recordings, for `export.full_int8`."""
+    pieces = load_pieces(trained.pieces)
+    return [
+        (_stacked(trained, u.samples(trained.features.rate_hz)), pieces.encode(english(u.text))) for u in utterances
+    ]
+
+
+def prove(recorded: Recorded, files: Mapping[str, LiteRtModel]) -> dict[str, Any]:
     """Parity of TFLite files (by precision) with Keras: a table per file.
 
     Raises FailureError naming the worst tensor when a file is off by more than `TOLERANCE`.
     """
     tables = {}
-    for precision, path in files.items():
-        rows = recorded.parity(path)
+    for precision, model in files.items():
+        rows = recorded.parity(model, precision)
         worst = max(rows, key=lambda row: row["relative_rms"])
         if not worst["relative_rms"] <= TOLERANCE[precision]:  # NaN fails this too
             raise FailureError(
@@ -149,12 +163,14 @@ def keras_texts(trained: Trained, recordings: Sequence[np.ndarray], batch: int =
 def build_asset(
     trained: Trained, target: Path, card: Card, wanted: Wanted, utterance: tuple[np.ndarray, str],
     lm: Path | None = None, labelled: Sequence[Utterance] = (), curves: Path | None = None, say: Say = quiet,
+    calibration: Sequence[Utterance] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Write the asset `target` (replacing one that is there) and return its report.
 
     utterance: samples [n] and their text, a real recording over which the files are compared with Keras;
     labelled: recordings on which the word error rates of Keras, float and quantised files are compared, and of every
-    mixture of bits on the way to a mixed one; curves: a picture of the training that goes along.
+    mixture of bits on the way to a mixed one; curves: a picture of the training that goes along; calibration:
+    recordings that set the scales of int8-full.
     Raises FailureError when a file lacks weights or differs from Keras, InputError for an unknown precision or a size
     that cannot be reached.
     """
@@ -162,28 +178,43 @@ def build_asset(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
         made: dict[str, Path] = {}
+        opened: dict[str, LiteRtModel] = {}
+        parts: Parts | None = None
+        embeddings: dict[str, Embedding] = {}
         float_file = convert(trained.rnnt, "float32")
 
+        def describe(directory: Path, precision: str) -> None:
+            values = manifest_values(trained, directory, card, precision, wanted.interpreters(precision))
+            write_json(directory / MANIFEST, values | ({"edge_tpu": parts.compiled} if parts else {}))
+
         def write(name: str, content: bytes, precision: str) -> None:
+            nonlocal parts
             made[name] = directory = Path(folder, name)
             directory.mkdir()
             write_bytes(directory / MODEL_FILE, content)
+            if precision in embeddings:
+                table = embeddings[precision]
+                np.savez(directory / EMBEDDING_FILE, rows=table.rows, scale=table.scale)
             if lm:
                 shutil.copyfile(lm, directory / LM_FILE)
-            write_json(
-                directory / MANIFEST,
-                manifest_values(trained, directory, card, precision, wanted.interpreters(precision)),
+            describe(directory, precision)
+            opened[name] = open_model(load_manifest(directory))  # the runtime's own checks
+            write_proof(directory / PROOF_FILE, recorded.proof(opened[name]))
+            if wanted.edge_tpu and precision == wanted.precision:
+                parts = write_parts(directory, split_signatures(content), say)
+            describe(directory, precision)
+
+        def converted(precision: str) -> bytes:
+            if precision != "int8-full":
+                return convert(trained.rnnt, precision, wanted.per_tensor)
+            content, embeddings[precision] = convert_full(
+                trained.rnnt, calibration_runs(trained, calibration), wanted.per_tensor
             )
-            opened = open_model(load_manifest(directory))  # the runtime's own checks
-            write_proof(directory / PROOF_FILE, recorded.proof(opened))
-            write_json(
-                directory / MANIFEST,
-                manifest_values(trained, directory, card, precision, wanted.interpreters(precision)),
-            )
+            return content
 
         write("float32", float_file, "float32")
         content, mixture = wanted.make(
-            lambda precision: convert(trained.rnnt, precision, wanted.compat),
+            converted,
             float_file,
             weights_of(trained.rnnt),
             recorded.error,
@@ -191,10 +222,12 @@ def build_asset(
         )
         if wanted.precision != "float32":
             write(wanted.precision, content, wanted.precision)
-        report = prove(recorded, {name: directory / MODEL_FILE for name, directory in made.items()})
+        report = prove(recorded, opened)
         report["bytes"] = {name: (directory / MODEL_FILE).stat().st_size for name, directory in made.items()}
         if mixture:
             report["mixture"] = mixture.report()
+        if parts:
+            report["edge_tpu"] = parts.report
         if labelled:
             for number, point in enumerate(mixture.curve if mixture else ()):
                 write(f"curve{number}", mixture.file(point), wanted.precision)
@@ -235,7 +268,8 @@ def manifest_values(
 ) -> dict[str, Any]:
     """The manifest of the files in `directory`."""
     config = trained.rnnt.config
-    names = [name for name in (MODEL_FILE, LM_FILE, PROOF_FILE) if (directory / name).exists()]
+    first = [name for name in (MODEL_FILE, LM_FILE, PROOF_FILE) if (directory / name).exists()]
+    names = [*first, *sorted(path.name for path in directory.iterdir() if path.name not in {*first, MANIFEST})]
     return {
         "format": FORMAT, "name": card.name, "task": "transcribe", "language": card.language, "precision": precision,
         "description": card.description, "licence": card.licence, "parameters": trained.rnnt.count_params(),

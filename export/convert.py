@@ -12,11 +12,12 @@ import tensorflow as tf
 
 from ondevice.errors import FailureError, InputError
 
-PRECISIONS = ("float32", "float16", "dynamic-int8")
+PRECISIONS = ("float32", "float16", "dynamic-int8", "int8-full")
 _VARIABLE_OPS = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
 
 
 Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]  # a signature: arrays by name in and out
+Taken = tuple[str, Mapping[str, np.ndarray]]  # a signature's name and what a call of it took
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,14 @@ class Endpoint:
 
 
 def to_tflite(
-    model: keras.Model, endpoints: Mapping[str, Endpoint], precision: str = "float32", compat: bool = False
-) -> bytes:
+    model: keras.Model, endpoints: Mapping[str, Endpoint], precision: str = "float32", per_tensor: bool = False,
+    taken: Sequence[Taken] = (), parameters: int | None = None,
+) -> bytes:  # fmt: skip
     """The TFLite file of a Keras model's endpoints, builtin ops only.
 
-    compat: one scale for a whole weight matrix instead of one for each output, which tflite-runtime 2.14 needs.
+    per_tensor: one scale for a whole weight matrix instead of one for each output, which tflite-runtime 2.14 and the
+    Edge TPU's compiler need; taken: real calls, which set the scales of int8-full; parameters: what the file must hold,
+    all of the model's if None.
     Raises InputError for an unknown precision and FailureError when the converted file lacks the weights.
     """
     if precision not in PRECISIONS:
@@ -48,11 +52,15 @@ def to_tflite(
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter._experimental_disable_per_channel_quantization_for_dense_layers = compat
+            converter._experimental_disable_per_channel_quantization_for_dense_layers = per_tensor
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
+        if precision == "int8-full":
+            converter.representative_dataset = lambda: iter(taken)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = tf.int8
         content = bytes(converter.convert())
-    check_file(content, model.count_params(), precision)
+    check_file(content, model.count_params() if parameters is None else parameters, precision)
     return content
 
 
@@ -76,7 +84,7 @@ def check_file(content: bytes, parameters: int, precision: str) -> None:
         )
     if custom := [name for name in found if name == "CUSTOM" or name.startswith("Flex")]:
         raise FailureError(f"export: operators outside TFLite's builtin set: {', '.join(custom)}")
-    bytes_each = {"float32": 4, "float16": 2, "dynamic-int8": 1}[precision]
+    bytes_each = {"float32": 4, "float16": 2}.get(precision, 1)
     if len(content) < 0.98 * parameters * bytes_each:
         raise FailureError(
             f"export: weights missing: {len(content)} bytes cannot hold {parameters} parameters of {bytes_each} bytes"

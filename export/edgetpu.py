@@ -113,6 +113,18 @@ def split_signatures(content: bytes) -> dict[str, bytes]:
     return {text_of(d.signatureKey): _alone(model, d) for d in model.signatureDefs}
 
 
+def tensor_order(content: bytes) -> tuple[list[str], list[str]]:
+    """Names of the inputs and outputs of a file's only signature, in the order of its graph."""
+    model = _parsed(content)
+    graph, signature = model.subgraphs[0], model.signatureDefs[0]
+
+    def named(order: Iterable[int], tensors: Iterable[Any]) -> list[str]:
+        names = {tensor.tensorIndex: text_of(tensor.name) for tensor in tensors}
+        return [names[index] for index in order]
+
+    return named(graph.inputs, signature.inputs), named(graph.outputs, signature.outputs)
+
+
 @dataclass(frozen=True)
 class CompilerReport:
     """What edgetpu_compiler said of one model."""

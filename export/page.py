@@ -45,6 +45,7 @@ def write_page(directory: Path, manifest: Manifest, report: Mapping[str, Any]) -
         _metrics(report),
         _mixture(report.get("mixture")),
         _parity(report["parity"]),
+        _edge_tpu(report.get("edge_tpu", [])),
         _bench(report.get("bench")),
         _section("Operators", _table(report.get("operators", []))),
     ]
@@ -104,6 +105,14 @@ def _parity(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     rows = list(merged.values())
     body = _picture(_tensor_errors, rows) + _table(rows)
     return _section("Relative RMS error of every output and state against Keras, over a real recording", body)
+
+
+def _edge_tpu(parts: Sequence[Mapping[str, Any]]) -> str:
+    names = ("signature", "file", "bytes", "operators", "on_edge_tpu", "first_on_cpu")
+    rows = [{**{n: part[n] for n in names}, "compiled": "yes" if part["compiler"] else "no"} for part in parts]
+    said = dict.fromkeys(f"{p['signature']}: {line}" for p in parts for line in (*p["problems"], *p["notes"]))
+    notes = "".join(f"<p>{html.escape(line)}</p>" for line in said)
+    return _section("On an Edge TPU", _table(rows) + notes if rows else "")
 
 
 def _bench(bench: Mapping[str, Any] | None) -> str:

@@ -1,7 +1,7 @@
 """What a user may ask of an export: how weights are held and how large the file may be.
 
-float32, float16 and int8 (weights at 8 bits, activations quantised as they come) are made by TensorFlow's converter;
-int4 and mixed by `ai-edge-quantizer` out of the float file.
+float32, float16, int8 (weights at 8 bits, activations quantised as they come) and int8-full (everything at 8 bits) are
+made by TensorFlow's converter; int4 and mixed by `ai-edge-quantizer` out of the float file.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,18 +17,22 @@ from ondevice.errors import InputError
 
 ASKED = {
     "float32": "float32", "float16": "float16", "int8": "dynamic-int8", "dynamic-int8": "dynamic-int8",
-    "int4": "dynamic-int4", "mixed": "dynamic-mixed",
+    "int8-full": "int8-full", "int4": "dynamic-int4", "mixed": "dynamic-mixed",
 }  # fmt: skip
 # Who computes which files rightly; tflite-runtime 2.14 rejects their FULLY_CONNECTED version.
 _LATE: Sequence[str] = ("ai_edge_litert>=1.0", "tensorflow>=2.18")
 _INT4: Sequence[str] = ("ai_edge_litert>=2.0", "tensorflow>=2.20")
 INTERPRETERS = {
-    "float32": _LATE, "float16": _LATE, "dynamic-int8": _LATE, "dynamic-int4": _INT4, "dynamic-mixed": _INT4
+    "float32": _LATE, "float16": _LATE, "dynamic-int8": _LATE, "int8-full": _LATE, "dynamic-int4": _INT4,
+    "dynamic-mixed": _INT4,
 }  # fmt: skip
 COMPAT = "tflite_runtime>=2.14"
-TARGETS = ("cpu", "compat")
+TARGETS = ("cpu", "edgetpu", "compat")
 # relative RMS that every output and state may have; what int4 costs is for the task's own metric to say
-TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "dynamic-int8": 0.15, "dynamic-int4": 0.9, "dynamic-mixed": 0.9}
+TOLERANCE = {
+    "float32": 1e-3, "float16": 2e-2, "dynamic-int8": 0.15, "int8-full": 0.6, "dynamic-int4": 0.9,
+    "dynamic-mixed": 0.9,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,12 @@ class Wanted:
     precision: str = "dynamic-int8"  # a key of INTERPRETERS
     most_bytes: int | None = None  # of the file
     compat: bool = False  # runs on tflite-runtime 2.14 too
+    edge_tpu: bool = False  # with parts for Coral's Edge TPU
+
+    @property
+    def per_tensor(self) -> bool:
+        """Whether a weight matrix has one scale, as these two need."""
+        return self.compat or self.edge_tpu
 
     @classmethod
     def parse(cls, quantize: str, max_size: str | None = None, target: str = "cpu") -> "Wanted":
@@ -50,11 +60,11 @@ class Wanted:
         limit = size_in_bytes(max_size) if max_size else None
         if quantize == "mixed" and limit is None:
             raise InputError("--quantize mixed: expected --max-size with it, such as 80MB")
-        if target == "compat" and ASKED[quantize] not in CONVERTED:
+        if target == "compat" and ASKED[quantize] not in ("float32", "float16", "dynamic-int8"):
             raise InputError(
                 f"--quantize {quantize}: tflite-runtime 2.14 computes it wrongly; expected int8 for compat"
             )
-        return cls(ASKED[quantize], limit, target == "compat")
+        return cls(ASKED[quantize], limit, target == "compat", target == "edgetpu")
 
     def interpreters(self, precision: str) -> list[str]:
         """Who may run a file of a precision, for its manifest."""

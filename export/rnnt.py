@@ -10,8 +10,11 @@ from models.rnnt import BLANK, Rnnt, state_type
 from ondevice.litert import LiteRtModel
 
 
-def endpoints(rnnt: Rnnt) -> dict[str, Endpoint]:
-    """`encoder`, `predictor` and `joiner`: one step each, the state as named tensors going in and coming out."""
+def endpoints(rnnt: Rnnt, embedded: bool = False) -> dict[str, Endpoint]:
+    """`encoder`, `predictor` and `joiner`: one step each, the state as named tensors going in and coming out.
+
+    embedded: the predictor takes a token's embedding instead of the token.
+    """
     c = rnnt.config
 
     def stepper(part: str, layers: int, step: Any, output: str) -> Any:
@@ -34,6 +37,11 @@ def endpoints(rnnt: Rnnt) -> dict[str, Endpoint]:
             {"features": ((1, c.reduction, c.features), "float32"), **encoder_state},
         ),
         "predictor": Endpoint(
+            stepper("predictor", c.predictor_layers, rnnt.embedded_step, "predicted"),
+            {"embedded": ((1, c.embedding), "float32"), **predictor_state},
+        )
+        if embedded
+        else Endpoint(
             stepper("predictor", c.predictor_layers, rnnt.predictor_step, "predicted"),
             {"token": ((1,), "int32"), **predictor_state},
         ),
@@ -71,9 +79,9 @@ def signatures(rnnt: Rnnt) -> dict[str, dict[str, dict[str, list[int]]]]:
     }
 
 
-def convert(rnnt: Rnnt, precision: str, compat: bool = False) -> bytes:
-    """TFLite file of the recogniser in one of `export.convert.PRECISIONS`."""
-    return to_tflite(rnnt, endpoints(rnnt), precision, compat)
+def convert(rnnt: Rnnt, precision: str, per_tensor: bool = False) -> bytes:
+    """TFLite file of the recogniser in one of `export.convert.PRECISIONS` but int8-full."""
+    return to_tflite(rnnt, endpoints(rnnt), precision, per_tensor)
 
 
 def keras_steps(rnnt: Rnnt, features: np.ndarray, tokens: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:

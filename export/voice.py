@@ -28,9 +28,10 @@ from models.wavenet import Wavenet
 from ondevice.acoustic import AcousticModel
 from ondevice.assets import load_manifest, sha256_of
 from ondevice.errors import FailureError
-from ondevice.litert import LiteRtModel, open_model
+from ondevice.litert import LiteRtModel
 from ondevice.manifest import FORMAT
 from ondevice.manifest_base import MANIFEST, MODEL_FILE
+from ondevice.opening import open_model
 from ondevice.phonemes import SYMBOLS
 from ondevice.pronounce import Pronouncer
 from ondevice.speech_features import SPEECH_MEL
@@ -201,7 +202,7 @@ def _build(
         float_file = to_tflite(model, made)
         write("float32", float_file)
         content, mixture = wanted.make(
-            lambda precision: to_tflite(model, made, precision, wanted.compat),
+            lambda precision: to_tflite(model, made, precision, wanted.per_tensor),
             float_file,
             weights_of(model),
             error,

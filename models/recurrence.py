@@ -44,21 +44,26 @@ def scan(
     return carry, tuple(a.stack() for a in arrays)
 
 
-def lstm_gates(pre: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def lstm_gates(pre: Tensor, cell: Tensor, clip: float | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """New cell [B, H], hidden [B, H] and the gates (sigmoid i, f, o [B, 3H]; tanh g [B, H]) from [B, 4H].
 
-    The cell keeps its own dtype: in bfloat16, hundreds of small additions to it would be rounded away.
+    The cell keeps its own dtype: in bfloat16, hundreds of small additions to it would be rounded away. With `clip` it
+    stays within -clip..clip.
     """
     units = cell.shape[-1]
     sigmoids = ops.sigmoid(pre[:, : 3 * units])
     candidate = ops.tanh(pre[:, 3 * units :])
     keep = ops.cast(sigmoids[:, units : 2 * units], cell.dtype)
     cell = keep * cell + ops.cast(sigmoids[:, :units] * candidate, cell.dtype)
+    if clip:
+        cell = ops.minimum(ops.maximum(cell, -clip), clip)
     hidden = sigmoids[:, 2 * units :] * ops.tanh(ops.cast(cell, pre.dtype))
     return cell, hidden, sigmoids, candidate
 
 
-def lstm_slopes(cell0: Tensor, cells: Tensor, sigmoids: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def lstm_slopes(
+    cell0: Tensor, cells: Tensor, sigmoids: Tensor, candidates: Tensor, clip: float | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Derivatives over all steps of an LSTM whose cells were [T, B, H] and whose gates `lstm_gates` gave.
 
     Of the hidden state by the cell [T, B, H], of the cell by the one before [T, B, H], and by what the gates got
@@ -67,15 +72,15 @@ def lstm_slopes(cell0: Tensor, cells: Tensor, sigmoids: Tensor, candidates: Tens
     gate_in, keep, gate_out = ops.split(sigmoids, 3, axis=-1)
     risen = ops.tanh(cells)
     previous = ops.concatenate([ops.cast(cell0, cells.dtype)[None], cells[:-1]], axis=0)
-    to_gates = ops.concatenate(
-        [
-            candidates * gate_in * (1 - gate_in),
-            previous * keep * (1 - keep),
-            risen * gate_out * (1 - gate_out),
-            gate_in * (1 - candidates * candidates),
-        ],
-        axis=-1,
-    )
+    to_cell = [
+        candidates * gate_in * (1 - gate_in),
+        previous * keep * (1 - keep),
+        gate_in * (1 - candidates * candidates),
+    ]
+    if clip:  # a cell held at the limit follows nothing
+        free = ops.cast(ops.abs(cells) < clip, cells.dtype)
+        keep, to_cell = keep * free, [slope * free for slope in to_cell]
+    to_gates = ops.concatenate([*to_cell[:2], risen * gate_out * (1 - gate_out), to_cell[2]], axis=-1)
     return gate_out * (1 - risen * risen), keep, to_gates
 
 
@@ -87,12 +92,14 @@ def lstm_sequence(
     projection: Tensor | None,
     cell0: Tensor,
     output0: Tensor,
+    clip: float | None = None,
 ) -> Tensor:
     """Outputs [T, B, P] of an LSTM with projection (Sak et al. 2014) over x [T, B, I], time first.
 
     kernel [I, 4H] and recurrent [P, 4H] in gate order i, f, o, g; bias [4H]; projection [H, P], or None: P = H.
-    cell0 float32 [B, H] and output0 [B, P] are constants to the gradient. It is written out so that each weight's
-    gradient is one large product over time instead of one small one per step: about three times faster on a CPU.
+    cell0 float32 [B, H] and output0 [B, P] are constants to the gradient; `clip` bounds the cells. The gradient is
+    written out so that each weight's is one large product over time instead of one small one per step: about three
+    times faster on a CPU.
     """
     units = cell0.shape[-1]
     inputs, width = kernel.shape[0], output0.shape[-1]
@@ -109,7 +116,7 @@ def lstm_sequence(
 
         def forward(carry, now):
             cell, output = carry
-            cell, hidden, sigmoids, candidate = lstm_gates(now[0] + ops.matmul(output, recurrent), cell)
+            cell, hidden, sigmoids, candidate = lstm_gates(now[0] + ops.matmul(output, recurrent), cell, clip)
             output = hidden if projection is None else ops.matmul(hidden, projection)
             return (cell, output), (output, ops.cast(cell, hidden.dtype), hidden, sigmoids, candidate)
 
@@ -117,7 +124,7 @@ def lstm_sequence(
 
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            to_cell, keep, to_gates = lstm_slopes(cell0, cells, sigmoids, candidates)
+            to_cell, keep, to_gates = lstm_slopes(cell0, cells, sigmoids, candidates, clip)
             unproject = None if projection is None else ops.transpose(projection)
             unrecur = ops.transpose(recurrent)
 

@@ -35,6 +35,7 @@ class RnntConfig:
     symbols: int = 4096  # word pieces, blank included
     residual: bool = False  # add a layer's input to its output where the widths agree
     dropout: float = 0.0
+    cell_clip: float | None = None  # cells stay within -clip..clip, as 8 bits need (Sak et al. 2014 clip at 50)
 
     def __post_init__(self) -> None:
         if not 0 < self.reduction_after < self.encoder_layers:
@@ -67,9 +68,12 @@ class ProjectedLstm(keras.layers.Layer):
     and trains fastest, and the layers above see inputs of one scale.
     """
 
-    def __init__(self, units: int, projection: int, *, residual: bool, dropout: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, units: int, projection: int, *, residual: bool, dropout: float = 0.0, clip: float | None = None,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**kwargs)
-        self.units, self.projection_width = units, projection
+        self.units, self.projection_width, self.clip = units, projection, clip
         self.may_add = residual
         self.normalise = keras.layers.LayerNormalization(name="normalise")
         self.dropout = keras.layers.Dropout(dropout)
@@ -97,29 +101,39 @@ class ProjectedLstm(keras.layers.Layer):
         y = lstm_sequence(
             ops.transpose(x, (1, 0, 2)), *(ops.cast(w, self.compute_dtype) for w in (self.kernel, self.recurrent)),
             *(ops.cast(w, self.compute_dtype) for w in (self.bias, self.projection)), cell, output,
+            self.clip,
         )  # fmt: skip
-        return self._finish(x, ops.transpose(y, (1, 0, 2)), training)
+        y = self.dropout(self.normalise(ops.transpose(y, (1, 0, 2))), training=training)
+        return x + y if self.residual else y
 
     def step(self, x: Tensor, cell: Tensor, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One time step: x [B, I], cell [B, H], output [B, P] -> (y [B, P], cell, output)."""
         pre = ops.matmul(x, self.kernel) + ops.matmul(output, self.recurrent) + self.bias
-        cell, hidden, _, _ = lstm_gates(pre, cell)
+        cell, hidden, _, _ = lstm_gates(pre, cell, self.clip)
         output = ops.matmul(hidden, self.projection)
-        return self._finish(x, output, False), cell, output
+        y = self._normalised(output)
+        return x + y if self.residual else y, cell, output
 
-    def _finish(self, x: Tensor, output: Tensor, training: bool | None) -> Tensor:
-        y = self.dropout(self.normalise(output), training=training)
-        return x + y if self.residual else y
+    def _normalised(self, x: Tensor) -> Tensor:
+        """The layer normalisation in as few operators as there are, each of which keeps its sense at 8 bits."""
+        centred = x - ops.mean(x, axis=-1, keepdims=True)
+        variance = ops.mean(centred * centred, axis=-1, keepdims=True)
+        scaled = centred * ops.rsqrt(variance + self.normalise.epsilon)
+        return scaled * self.normalise.gamma + self.normalise.beta
 
 
 class LstmStack(keras.layers.Layer):
     """Projected LSTM layers one after another, the state of all of them in one NamedTuple."""
 
-    def __init__(self, part: str, layers: int, units: int, projection: int, *, residual: bool, dropout: float) -> None:
+    def __init__(
+        self, part: str, layers: int, units: int, projection: int, *, residual: bool, dropout: float,
+        clip: float | None,
+    ) -> None:  # fmt: skip
         super().__init__(name=part)
         self.part, self.units, self.width = part, units, projection
         self.layers_ = [
-            ProjectedLstm(units, projection, residual=residual, dropout=dropout, name=f"lstm{i}") for i in range(layers)
+            ProjectedLstm(units, projection, residual=residual, dropout=dropout, clip=clip, name=f"lstm{i}")
+            for i in range(layers)
         ]
 
     def initial_state(self, batch: int = 1) -> tuple[Tensor, ...]:
@@ -147,12 +161,13 @@ class Rnnt(keras.Model):
             c.encoder_projection,
             residual=c.residual,
             dropout=c.dropout,
+            clip=c.cell_clip,
         )
         self.encoder_to_joiner = keras.layers.Dense(c.joiner, name="encoder_to_joiner")
         self.embedding = keras.layers.Embedding(c.symbols, c.embedding, name="embedding")
         self.predictor = LstmStack(
             "predictor", c.predictor_layers, c.predictor_units, c.predictor_projection,
-            residual=c.residual, dropout=c.dropout,
+            residual=c.residual, dropout=c.dropout, clip=c.cell_clip,
         )  # fmt: skip
         self.predictor_to_joiner = keras.layers.Dense(c.joiner, use_bias=False, name="predictor_to_joiner")
         self.joiner_to_logits = keras.layers.Dense(c.symbols, name="joiner_to_logits", dtype="float32")
@@ -216,10 +231,13 @@ class Rnnt(keras.Model):
 
     def predictor_step(self, token: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """token int32 [B] and state -> (predicted [B, J], state); begin with BLANK and the zero state."""
-        x = self.embedding(token)
+        return self.embedded_step(self.embedding(token), state)
+
+    def embedded_step(self, embedded: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same for a token's embedding [B, E], looked up elsewhere."""
         for index in range(self.config.predictor_layers):
-            x, state = self.predictor.step(index, x, state)
-        return self.predictor_to_joiner(x), state
+            embedded, state = self.predictor.step(index, embedded, state)
+        return self.predictor_to_joiner(embedded), state
 
     def joiner_step(self, encoded: Tensor, predicted: Tensor) -> Tensor:
         """encoded [B, J], predicted [B, J] -> logits [B, V]."""

@@ -19,9 +19,10 @@ from ondevice.audio import read_audio
 from ondevice.errors import InputError
 from ondevice.graph import TABLES, Graph, Subgraph, read_graph
 from ondevice.listening import listen
-from ondevice.litert import MAX_THREADS, Signature, open_model
+from ondevice.litert import MAX_THREADS, Signature
 from ondevice.manifest import TranscribeManifest
 from ondevice.manifest_base import MODEL_FILE, Manifest
+from ondevice.opening import open_model
 from ondevice.recognizer import Recognizer, RecognizerConfig
 from ondevice.stats import Meter, peak_memory_mb
 from ondevice.synthesizer import Synthesizer

@@ -6,6 +6,7 @@ are rounded and clipped on the way in, which also requantises a state whose scal
 
 import base64
 import contextlib
+import ctypes
 import importlib
 import importlib.metadata
 import os
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ondevice.errors import FailureError, InputError
-from ondevice.manifest_base import REQUIREMENT, Manifest, SignatureSpec
+from ondevice.manifest_base import REQUIREMENT
 from ondevice.quiet import quiet_stderr
 
 Array = npt.NDArray[Any]
@@ -152,19 +153,45 @@ class LiteRtModel:
                 f"{self.path}: {self.backend.name} {self.backend.version} cannot load it ({reason}); "
                 "expected a TFLite model"
             ) from error
-        lock = threading.Lock()
-        self.signatures = {n: Signature(self._interpreter.get_signature_runner(n), lock) for n in names}
+        self._lock = threading.Lock()
+        self.on_edge_tpu: list[str] = []  # signatures that run there: see `ondevice.opening`
+        self.signatures = {n: Signature(self._interpreter.get_signature_runner(n), self._lock) for n in names}
+
+    def in_order(self, inputs: Sequence[str], outputs: Sequence[str]) -> Signature:
+        """The file's first graph as a signature, its tensors named in their order: a compiler may drop the names.
+
+        Raises InputError when it has another number of them.
+        """
+        runner = _InOrder(self._interpreter, inputs, outputs)
+        for side, names, found in (("inputs", inputs, runner.taken), ("outputs", outputs, runner.made)):
+            if len(names) != len(found):
+                raise InputError(f"{self.path}: {len(found)} {side}; expected {len(names)}: {', '.join(names)}")
+        return Signature(runner, self._lock)
 
 
-def open_model(manifest: Manifest, threads: int = 1, delegate: str | None = None) -> LiteRtModel:
-    """Open a manifest's model file and check that its signatures are the ones the manifest describes."""
-    model = LiteRtModel(manifest.model_path, threads, manifest.interpreters, delegate)
-    for name, spec in manifest.signatures.items():
-        if name not in model.signatures:
-            have = ", ".join(sorted(model.signatures)) or "none"
-            raise InputError(f"{model.path}: no signature {name!r}, which the manifest lists; it has {have}")
-        _check_signature(model.signatures[name], spec, f"{model.path}: signature {name!r}")
-    return model
+class _InOrder:
+    """An interpreter's first graph, called as its signature runners are."""
+
+    def __init__(self, interpreter: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        self._interpreter = interpreter
+        self.taken, self.made = interpreter.get_input_details(), interpreter.get_output_details()
+        self._inputs = dict(zip(inputs, self.taken, strict=False))
+        self._outputs = dict(zip(outputs, self.made, strict=False))
+
+    def get_input_details(self) -> dict[str, Any]:
+        """By name."""
+        return self._inputs
+
+    def get_output_details(self) -> dict[str, Any]:
+        """By name."""
+        return self._outputs
+
+    def __call__(self, **arrays: Array) -> dict[str, Array]:
+        """Run once."""
+        for name, array in arrays.items():
+            self._interpreter.set_tensor(self._inputs[name]["index"], array)
+        self._interpreter.invoke()
+        return {name: self._interpreter.get_tensor(tensor["index"]) for name, tensor in self._outputs.items()}
 
 
 @cache
@@ -232,6 +259,7 @@ def _compare(have: tuple[int, ...], operator: str, wanted: str) -> bool:
 
 def _load_delegate(backend: Backend, library: str) -> Any:
     try:
+        ctypes.CDLL(library)  # a delegate that fails to load complains once more when it is collected
         return backend.module.load_delegate(library)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
@@ -246,22 +274,3 @@ def _tensor_spec(details: Mapping[str, Any]) -> TensorSpec:
     if len(scales) == 1 and dtype.kind in "iu" and dtype.itemsize <= 2:
         quantisation = Quantisation(float(scales[0]), int(parameters["zero_points"][0]), dtype)
     return TensorSpec(tuple(int(d) for d in details["shape"]), dtype, quantisation)
-
-
-def _check_signature(signature: Signature, spec: SignatureSpec, where: str) -> None:
-    """InputError unless names, shapes and types are those of the manifest."""
-    for kind, got, wanted in (
-        ("input", signature.inputs, {**spec.inputs, **spec.state}),
-        ("output", signature.outputs, {**spec.outputs, **spec.state}),
-    ):
-        if set(got) != set(wanted):
-            raise InputError(f"{where} has {kind}s {sorted(got)}, but the manifest lists {sorted(wanted)}")
-        for name, tensor in got.items():
-            if tensor.shape != wanted[name]:
-                raise InputError(
-                    f"{where}: {kind} {name!r} has shape {list(tensor.shape)}, "
-                    f"but the manifest says {list(wanted[name])}"
-                )
-            expected = "int32" if name in INTEGERS else "float32"
-            if tensor.quantisation is None and tensor.dtype != expected:
-                raise InputError(f"{where}: {kind} {name!r} has type {tensor.dtype}, expected {expected}")

@@ -20,6 +20,7 @@ from ondevice.features import LogMelConfig
 
 MANIFEST = "manifest.json"
 MODEL_FILE = "model.tflite"
+EMBEDDING_FILE = "embedding.npz"  # rows by token, for a file that takes them looked up
 REQUIREMENT = re.compile(r"(ai_edge_litert|tflite_runtime|tensorflow)((?:,?(?:>=|<=|==|<|>)\d+(?:\.\d+)*)*)")
 
 
@@ -38,6 +39,15 @@ class SignatureSpec:
     inputs: Mapping[str, tuple[int, ...]]
     outputs: Mapping[str, tuple[int, ...]]
     state: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class EdgeTpuPart:
+    """A signature compiled for an Edge TPU, with the names of its tensors in their order."""
+
+    file: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ class Manifest:
     description: str
     data: tuple[Any, ...]
     metrics: tuple[Mapping[str, Any], ...]
+    edge_tpu: Mapping[str, EdgeTpuPart]  # by signature, where there are any
 
     @property
     def model_path(self) -> Path:
@@ -120,6 +131,7 @@ def common_fields(root: "Fields") -> dict[str, Any]:
         "description": root.text("description", ""),
         "data": tuple(root.sequence("data", optional=True)),
         "metrics": tuple(Fields(root.path, m, "metrics[].").values for m in root.sequence("metrics", optional=True)),
+        "edge_tpu": _edge_tpu(root),
     }
 
 
@@ -225,6 +237,19 @@ def _interpreters(root: Fields) -> tuple[str, ...]:
     if not values or not all(isinstance(v, str) and REQUIREMENT.fullmatch(v) for v in values):
         raise root.fail("interpreters", "a list of requirements such as 'ai_edge_litert>=2.0'")
     return tuple(values)
+
+
+def _edge_tpu(root: Fields) -> dict[str, EdgeTpuPart]:
+    group, files, found = root.child("edge_tpu", optional=True), root.values["files"], {}
+    for name in group.values:
+        part = group.child(name)
+        file, sides = part.text("file"), [part.sequence(side) for side in ("inputs", "outputs")]
+        if file not in files:
+            raise part.fail("file", "a file of this asset")
+        if not all(isinstance(tensor, str) for side in sides for tensor in side):
+            raise part.fail("inputs", "names of tensors")
+        found[name] = EdgeTpuPart(file, *map(tuple, sides))
+    return found
 
 
 def _signatures(group: Fields) -> dict[str, SignatureSpec]:

@@ -30,8 +30,9 @@ from ondevice.bias import PhraseBias
 from ondevice.endpoint import EndpointConfig, Endpointer
 from ondevice.errors import InputError
 from ondevice.features import StreamingLogMel, stack_frames
-from ondevice.litert import LiteRtModel, open_model
+from ondevice.litert import LiteRtModel
 from ondevice.manifest import SEARCH_RANGES, TranscribeManifest
+from ondevice.opening import open_model
 from ondevice.results import Alternative, Result, Word
 from ondevice.search import BeamSearch, Decoded, GreedySearch, LanguageModel, SearchConfig, write_out
 from ondevice.tokens import Pieces

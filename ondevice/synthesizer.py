@@ -27,7 +27,7 @@ from ondevice.acoustic import AcousticModel, Mel, Trouble
 from ondevice.assets import find_asset, load_manifest
 from ondevice.audio import to_mono_float
 from ondevice.errors import InputError
-from ondevice.litert import open_model
+from ondevice.opening import open_model
 from ondevice.pronounce import Pronouncer, SpokenSentence
 from ondevice.speech_features import speech_mel, trim_silence
 from ondevice.transfer import ProsodyScale, prosody_of

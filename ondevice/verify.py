@@ -20,9 +20,10 @@ import numpy as np
 from ondevice.assets import read_json, verify_file
 from ondevice.errors import InputError, OndeviceError
 from ondevice.graph import read_graph
-from ondevice.litert import Array, LiteRtModel, Signature, choose_backend, open_model
+from ondevice.litert import Array, LiteRtModel, Signature, choose_backend
 from ondevice.manifest import parse_manifest
 from ondevice.manifest_base import MANIFEST, MODEL_FILE, FileInfo, Manifest, SignatureSpec
+from ondevice.opening import look_up, open_model
 from ondevice.trial import run_steps, seeded_inputs, state_of, zero_state
 
 PROOF_FILE = "proof.npz"
@@ -146,6 +147,7 @@ def _some(names: Sequence[str]) -> str:
 def _run_checks(manifest: Manifest) -> Iterator[Check]:
     try:
         model = LiteRtModel(manifest.model_path, interpreters=manifest.interpreters)
+        look_up(model, manifest)
     except OndeviceError as error:
         yield Check("signatures", FAILED, str(error))
         yield from list(_not_run("the interpreter cannot load the file"))[1:]

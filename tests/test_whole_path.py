@@ -102,9 +102,35 @@ def test_export_gives_an_asset_that_the_runtime_loads(corpus: Path, run: Path, t
     done = ondevice("export", "rnnt", run, "--output", asset, *options, "--quantize", "int3")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [
-        "ondevice: --quantize int3: expected one of float32, float16, int8, int4, mixed"
+        "ondevice: --quantize int3: expected one of float32, float16, int8, int8-full, int4, mixed"
     ]
     assert sorted((p.name, p.stat().st_mtime_ns) for p in asset.iterdir()) == before
+
+
+def test_an_export_at_8_bits_everywhere_hears_and_has_parts_for_an_edge_tpu(
+    corpus: Path, run: Path, tmp_path: Path
+) -> None:
+    card, asset = tmp_path / "card.json", tmp_path / "asset"
+    card.write_text(json.dumps({"name": "tones", "description": "d", "licence": "CC0"}))
+    options = ["--card", card, "--recording", corpus / "0.wav", "--text", SENTENCES[0], "--quantize", "int8-full"]
+    silent = tmp_path / "silent.jsonl"
+    silent.write_text(json.dumps({"file": "missing.wav", "text": "one"}) + "\n")
+    for more, complaint in [
+        ([], "--quantize int8-full: expected --calibrate MANIFEST with it: speech that sets the scales"),
+        (["--calibrate", silent], "missing.wav"),
+        (["--quantize", "int8", "--target", "edgetpu"], "--target edgetpu: runs 8 bits only; expected"),
+    ]:
+        done = ondevice("export", "rnnt", run, "--output", asset, *options, *more)
+        assert done.returncode == 2, done.stderr
+        assert complaint in done.stderr.strip().splitlines()[-1]
+        assert not asset.exists()
+    done = ondevice(
+        "export", "rnnt", run, "--output", asset, *options, "--target", "edgetpu", "--calibrate", corpus
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "encoder.tflite:" in done.stderr
+    done = ondevice("transcribe", corpus / "0.wav", "--model", asset)
+    assert done.returncode == 0, done.stderr
 
 
 def test_too_little_text_for_so_many_pieces_is_said_in_one_line(corpus: Path, tmp_path: Path) -> None:

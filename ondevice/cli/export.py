@@ -12,9 +12,23 @@ app = typer.Typer(no_args_is_help=True, help="Turn trained weights into a TFLite
 
 Card_ = Annotated[Path, typer.Option(help="Model card (JSON): name, description, licence, data.")]
 Quantize = Annotated[
-    str, typer.Option(help="float32, float16, int8, int4, or mixed: int8 and int4, layer by layer, within --max-size.")
+    str,
+    typer.Option(
+        help="float32, float16, int8 (weights only), int8-full (everything), int4, or mixed: int8 and int4, layer by "
+        "layer, within --max-size."
+    ),
 ]
-Target = Annotated[str, typer.Option(help="cpu, or compat: runs on tflite-runtime 2.14 (numpy<2) too.")]
+Target = Annotated[
+    str,
+    typer.Option(
+        help="cpu; edgetpu: with parts for a Coral Edge TPU; or compat: runs on tflite-runtime 2.14 (numpy<2) too."
+    ),
+]
+Calibrate = Annotated[
+    list[Path] | None,
+    typer.Option(help="Manifest whose train split sets the scales of int8-full. Repeatable."),
+]
+CalibrationSize = Annotated[int, typer.Option(min=1, help="Recordings taken from each, evenly.")]
 MaxSize = Annotated[str | None, typer.Option(help="Largest size of model.tflite, such as 80MB.")]
 
 
@@ -33,9 +47,14 @@ def rnnt(
         list[Path] | None, typer.Option(help="Manifest on which word error rates are compared. Repeatable.")
     ] = None,
     split: Annotated[str, typer.Option(help="Its split to use.")] = "dev",
+    calibrate: Calibrate = None,
+    calibration_size: CalibrationSize = 32,
 ) -> None:
     """Export the recogniser: model.tflite, manifest.json and report.json, proven equal to the trained network."""
     wanted = _wanted(quantize, max_size, target)
+    if wanted.edge_tpu and wanted.precision != "int8-full":
+        raise InputError(f"--target edgetpu: runs 8 bits only; expected --quantize int8-full with it, got {quantize}")
+    calibration = _calibration(calibrate, calibration_size) if wanted.precision == "int8-full" else []
     from export.asset import Card, build_asset
     from models.recipe import load_trained
     from ondevice.audio import read_audio
@@ -46,7 +65,7 @@ def rnnt(
     curves = run / "curves.png"
     report = build_asset(
         load_trained(run), output, Card.load(card), wanted, (samples, text), lm, utterances,
-        curves if curves.exists() else None, _say,
+        curves if curves.exists() else None, _say, calibration,
     )  # fmt: skip
     for precision, rows in report["parity"].items():
         worst = max(rows, key=lambda row: row["relative_rms"])
@@ -103,7 +122,7 @@ def voice(
     target: Target = "cpu",
 ) -> None:
     """Export a voice: model.tflite, manifest.json, pronunciation.npz and report.json, proven equal to the network."""
-    wanted = _wanted(quantize, max_size, target)
+    wanted = _voice_wanted(quantize, max_size, target)
     import json
 
     import numpy as np
@@ -143,7 +162,7 @@ def vocoder(
     target: Target = "cpu",
 ) -> None:
     """Export a vocoder: model.tflite, manifest.json and report.json, proven equal to the trained network."""
-    wanted = _wanted(quantize, max_size, target)
+    wanted = _voice_wanted(quantize, max_size, target)
     from export.asset import Card
     from export.voice import build_vocoder
     from models.train_vocoder import load_vocoder
@@ -171,6 +190,29 @@ def audit(model: Annotated[str, typer.Argument(help="Name or directory of a mode
         print(line)
     if not found.maps:
         raise FailureError(f"{path}: not all of it runs on an Edge TPU")
+
+
+def _calibration(manifests: list[Path] | None, size: int) -> list[Any]:
+    """Recordings of train splits that set scales, evenly chosen. Raises InputError when there are none."""
+    from ondevice.utterances import read_utterances
+
+    if not manifests:
+        raise InputError("--quantize int8-full: expected --calibrate MANIFEST with it: speech that sets the scales")
+    chosen = []
+    for manifest in manifests:
+        every = [utterance for utterance in read_utterances([manifest], "train") if utterance.text]
+        if not every:
+            raise InputError(f"--calibrate {manifest}: no utterance with text; expected transcribed speech")
+        chosen += every[:: max(1, len(every) // size)][:size]
+    return chosen
+
+
+def _voice_wanted(quantize: str, max_size: str | None, target: str) -> Any:
+    """The same for a voice or a vocoder."""
+    wanted = _wanted(quantize, max_size, target)
+    if wanted.edge_tpu or wanted.precision == "int8-full":
+        raise InputError(f"--quantize {quantize} --target {target}: only the recogniser can be at 8 bits everywhere")
+    return wanted
 
 
 def _wanted(quantize: str, max_size: str | None, target: str) -> Any:

@@ -161,7 +161,7 @@ def prosody(
     from models.speech_store import cached_speech
     from ondevice.acoustic import AcousticModel
     from ondevice.assets import load_manifest
-    from ondevice.litert import open_model
+    from ondevice.opening import open_model
     from ondevice.pronounce import Pronouncer
     from ondevice.voice_manifest import VoiceManifest
 

@@ -28,7 +28,7 @@ from models.wavenet import Wavenet  # noqa: E402
 from ondevice.acoustic import AcousticModel, PostnetStream  # noqa: E402
 from ondevice.assets import load_manifest  # noqa: E402
 from ondevice.errors import FailureError, InputError  # noqa: E402
-from ondevice.litert import open_model  # noqa: E402
+from ondevice.opening import open_model  # noqa: E402
 from ondevice.phonemes import SYMBOLS  # noqa: E402
 from ondevice.verify import verify  # noqa: E402
 from ondevice.vocoder import vocoder_stream  # noqa: E402

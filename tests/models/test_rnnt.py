@@ -32,7 +32,7 @@ def numpy_(x) -> np.ndarray:
     return ops.convert_to_numpy(x)
 
 
-def plain_lstm(x, kernel, recurrent, bias, projection):
+def plain_lstm(x, kernel, recurrent, bias, projection, clip=None):
     """The LSTM written with nothing but operators, for autodiff to differentiate."""
     cell = ops.zeros((x.shape[1], bias.shape[0] // 4))
     output = ops.zeros((x.shape[1], projection.shape[1]))
@@ -41,26 +41,28 @@ def plain_lstm(x, kernel, recurrent, bias, projection):
         pre = ops.matmul(x[t], kernel) + ops.matmul(output, recurrent) + bias
         i, f, o, g = ops.split(pre, 4, axis=-1)
         cell = ops.sigmoid(f) * cell + ops.sigmoid(i) * ops.tanh(g)
+        cell = ops.clip(cell, -clip, clip) if clip else cell
         output = ops.matmul(ops.sigmoid(o) * ops.tanh(cell), projection)
         outputs.append(output)
     return ops.stack(outputs)
 
 
-def test_written_gradient_equals_autodiff() -> None:
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_written_gradient_equals_autodiff(clip: float | None) -> None:
     rng = np.random.default_rng(1)
     shapes = [(4, 2, 3), (3, 20), (4, 20), (20,), (5, 4)]
     arrays = [rng.normal(0, 0.7, s).astype(np.float32) for s in shapes]
     weight = rng.normal(size=(4, 2, 4)).astype(np.float32)
 
     def ours(*a):
-        return ops.sum(lstm_sequence(*a, ops.zeros((2, 5)), ops.zeros((2, 4))) * weight)
+        return ops.sum(lstm_sequence(*a, ops.zeros((2, 5)), ops.zeros((2, 4)), clip) * weight)
 
     def plain(*a):
-        return ops.sum(plain_lstm(*a) * weight)
+        return ops.sum(plain_lstm(*a, clip) * weight)
 
     np.testing.assert_allclose(
-        numpy_(lstm_sequence(*arrays, ops.zeros((2, 5)), ops.zeros((2, 4)))),
-        numpy_(plain_lstm(*arrays)),
+        numpy_(lstm_sequence(*arrays, ops.zeros((2, 5)), ops.zeros((2, 4)), clip)),
+        numpy_(plain_lstm(*arrays, clip)),
         atol=1e-5,
     )
     for mine, theirs in zip(gradient(ours, *arrays), gradient(plain, *arrays), strict=True):

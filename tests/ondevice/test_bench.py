@@ -16,7 +16,7 @@ from ondevice.bench import BenchConfig, latency, measure, parse_threads, weights
 from ondevice.cli.bench import bench
 from ondevice.errors import InputError
 from ondevice.graph import Graph, Operator, Subgraph, Tensor, read_graph
-from ondevice.litert import open_model
+from ondevice.opening import open_model
 from ondevice.trial import run_steps, seeded_inputs, zero_state
 from tests.ondevice.toy import BANDS, JOINER, STEP_FRAMES, TOKENS, UNITS
 

@@ -11,8 +11,9 @@ import pytest
 from ondevice import litert
 from ondevice.assets import load_manifest
 from ondevice.errors import FailureError, InputError
-from ondevice.litert import Backend, LiteRtModel, Quantisation, choose_backend, open_model, requantise
+from ondevice.litert import Backend, LiteRtModel, Quantisation, choose_backend, requantise
 from ondevice.manifest_base import SignatureSpec
+from ondevice.opening import open_model
 from tests.ondevice.toy import JOINER, TOKENS, UNITS
 
 

@@ -15,7 +15,7 @@ from ondevice import verify as checks
 from ondevice.assets import load_manifest, sha256_of
 from ondevice.cli.verify import verify as command
 from ondevice.errors import InputError
-from ondevice.litert import open_model
+from ondevice.opening import open_model
 from ondevice.trial import run_steps, seeded_inputs, state_of, zero_state
 from ondevice.verify import FAILED, OK, PROOF_FILE, SKIPPED, RecordedCall, read_proof, relative_rms, verify, write_proof
 from tests.ondevice.toy import BANDS, JOINER, SIGNATURES, STEP_FRAMES, TOKENS, UNITS, manifest_values, write_manifest
