@@ -2,7 +2,7 @@
 
 Two things differ from the other files. Embeddings are looked up outside, by `ondevice.opening`, for no accelerator of
 whole 8-bit models has a lookup. And cells are kept within bounds: an LSTM's cell may count up for a whole recording,
-while 8 bits have 255 steps for all it can be, and what it passes on, its tanh, hardly changes beyond 4.
+while 8 bits have 255 steps for all it can be, and what it passes on, its tanh, hardly changes beyond 3.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from export.convert import Call, Taken, keras_calls, to_tflite
 from export.rnnt import endpoints, run_steps
 from models.rnnt import Rnnt
 
-CELL_CLIP = 8.0  # for a network that was trained without one
+CELL_CLIP = 4.0  # for a network that was trained without one
 Run = tuple[np.ndarray, Sequence[int]]  # features [S, F] of a recording and its tokens
 
 
@@ -44,11 +44,11 @@ class Embedding:
         return predictor
 
 
-def bounded(rnnt: Rnnt) -> Rnnt:
-    """The same network with its cells kept within bounds."""
+def bounded(rnnt: Rnnt, clip: float = CELL_CLIP) -> Rnnt:
+    """The same network with its cells kept within -clip..clip, unless it was trained with bounds of its own."""
     if rnnt.config.cell_clip:
         return rnnt
-    made = Rnnt(replace(rnnt.config, cell_clip=CELL_CLIP))
+    made = Rnnt(replace(rnnt.config, cell_clip=clip))
     made.build()
     made.set_weights(rnnt.get_weights())
     return made

@@ -141,7 +141,9 @@ class Tacotron(keras.Model):
         self.reference = ReferenceEncoder(c.style, c.bands)
         self.style = StyleTokens(c.style)
         self.style_to_memory = dense(c.memory, use_bias=False, name="style_to_memory")
-        self.prosody_to_memory = dense(c.memory, use_bias=False, name="prosody_to_memory")
+        self.prosody_to_memory = dense(  # at first of no effect: it comes to voices that read well without
+            c.memory, use_bias=False, kernel_initializer="zeros", name="prosody_to_memory"
+        )
         self.memory_to_key = dense(c.attention, use_bias=False, name="memory_to_key")
         self.prenet = [dense(c.prenet, activation="relu", name=f"prenet{i}") for i in range(2)]
         self.attention_lstm = Lstm(c.attention_units, name="attention_lstm")
