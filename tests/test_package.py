@@ -1,4 +1,4 @@
-"""What is installed: the wheel alone transcribes, and no runtime command loads what only training needs."""
+"""What is installed: the wheel alone transcribes and speaks, and no runtime command loads what only training needs."""
 
 import json
 import os
@@ -15,6 +15,7 @@ TRAINING = {"tensorflow", "keras", "jax", "sentencepiece", "torch"}
 COMMANDS = [
     ["--help"], ["listen", "--help"], ["models"], ["models", "info", "rnnt"], ["listen", str(SAMPLE)],
     ["transcribe", str(SAMPLE)], ["evaluate", str(ROOT / "assets" / "samples"), "--split", "dev", "--limit", "1"],
+    ["speak", "Hello there.", "--output", os.devnull, "--raw"], ["styles"],
 ]  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def test_the_readme_shows_the_help_as_it_is() -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_installs_bare_and_transcribes(tmp_path: Path) -> None:
+def test_the_wheel_installs_bare_transcribes_and_speaks(tmp_path: Path) -> None:
     def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "ONDEVICE", "VIRTUAL_ENV"))}
         done = subprocess.run(
@@ -63,6 +64,11 @@ def test_the_wheel_installs_bare_and_transcribes(tmp_path: Path) -> None:
     heard = run(bin_ / "ondevice", "transcribe", SAMPLE)
     assert len(heard.stdout.split()) >= 8
     assert heard.stdout == run(bin_ / "ondevice", "listen", SAMPLE).stdout
+    run(
+        bin_ / "ondevice", "speak", "The old man looked up from his book and smiled.", "--output", tmp_path / "said.wav"
+    )
+    spoken = run(bin_ / "ondevice", "listen", tmp_path / "said.wav").stdout
+    assert len(set(spoken.split()) & {"old", "man", "looked", "from", "his", "book", "smiled"}) >= 4
     top = run(bin_ / "python", "-c", "import models", check=False)
     assert "No module named 'models'" in top.stderr
     told = run(bin_ / "ondevice", "train", "lm", "--pieces", "x", "--text", "x", "--output", "x", check=False)
