@@ -242,8 +242,7 @@ def _time_signatures(manifest: Manifest, threads: int, config: BenchConfig) -> _
     for name in manifest.signatures:
         inputs = seeded_inputs(model.signatures[name], manifest, np.random.default_rng(config.seed))
         times_s[name] = _call_times(model.signatures[name], inputs, 1 + config.warmup + config.runs)
-    interpreter = f"{model.backend.name} {model.backend.version}"
-    return _Timed(threads, config.warmup, interpreter, load_ms, peak_memory_mb(), times_s)
+    return _Timed(threads, config.warmup, model.runs_on, load_ms, peak_memory_mb(), times_s)
 
 
 def _call_times(signature: Signature, inputs: Mapping[str, npt.NDArray[Any]], count: int) -> Float32:

@@ -157,6 +157,12 @@ class LiteRtModel:
         self.on_edge_tpu: list[str] = []  # signatures that run there: see `ondevice.opening`
         self.signatures = {n: Signature(self._interpreter.get_signature_runner(n), self._lock) for n in names}
 
+    @property
+    def runs_on(self) -> str:
+        """What computes it, as "ai_edge_litert 2.3.0"."""
+        parts = f"; {', '.join(self.on_edge_tpu)} on the Edge TPU" if self.on_edge_tpu else ""
+        return f"{self.backend.name} {self.backend.version}{parts}"
+
     def in_order(self, inputs: Sequence[str], outputs: Sequence[str]) -> Signature:
         """The file's first graph as a signature, its tensors named in their order: a compiler may drop the names.
 

@@ -1,6 +1,7 @@
 """How good the synthetic speech is, measured on recordings of the same sentences that nothing was trained on.
 
     python -m tests.benchmarks.speech CORPUS [--parts intelligibility,prosody,copies,styles,speed] [--limit 100]
+    python -m tests.benchmarks.speech CORPUS --parts precisions --beside VOICE=VOCODER ... [--limit 40]
 
 CORPUS is a JSONL manifest (or its folder) of one speaker with a test split. Needs `pip install pocketsphinx==5.1.1`
 for intelligibility; espeak-ng and flite are timed where they are installed.
@@ -38,7 +39,7 @@ from ondevice.synthesizer import Style, Synthesizer
 from ondevice.vocoder import vocoder_stream
 
 Recording = tuple[str, np.ndarray]  # text, samples at 24 kHz
-PARTS = ("intelligibility", "prosody", "copies", "styles", "speed")
+PARTS = ("intelligibility", "prosody", "copies", "styles", "speed")  # and "precisions"
 STYLE_SENTENCES = 8
 SEEDS = (0, 1, 2)  # of the pre-net's dropout, which makes every saying another
 
@@ -148,6 +149,27 @@ def speed(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
         print(f"{command[0] + ', all':<20} {audio_s:6.1f} s {'':>12} {seconds / audio_s:8.4f}", flush=True)
 
 
+def precisions(synthesizers: Sequence[Synthesizer], recordings: Sequence[Recording]) -> None:
+    """Exports of one voice against each other: size, WER of two recognisers, distance from recordings in their style.
+
+    Each is said a few times over, but for the distance.
+    """
+    from tests.benchmarks.pocketsphinx_peer import pocketsphinx
+
+    texts = [text for text, _ in recordings]
+    recognisers = {"PocketSphinx": pocketsphinx(), "rnnt": Transcriber(Recognizer.load("rnnt"))}
+    columns = "".join(f"{name + ' WER':>18}" for name in recognisers)
+    print(f"{'voice':<15}{'vocoder':<15}{'MB':>6}{columns}{'MCD13 (DTW)':>13}   {len(texts)} sentences")
+    for each in synthesizers:
+        spoken = [[each(text, seed=seed) for text in texts] for seed in SEEDS]
+        wers = [float(np.mean([heard(r, samples, texts) for samples in spoken])) for r in recognisers.values()]
+        styled = [each(text, Style(reference=samples)) for text, samples in recordings]
+        mcd = float(np.mean([mcd13_dtw(x, y, SPEECH_RATE_HZ) for (_, x), y in zip(recordings, styled, strict=True)]))
+        size = sum(m.files["model.tflite"].bytes for m in (each.voice, each.vocoder)) / 1e6
+        rows = "".join(f"{wer:18.1%}" for wer in wers)
+        print(f"{each.voice.precision:<15}{each.vocoder.precision:<15}{size:6.1f}{rows}{mcd:10.2f} dB", flush=True)
+
+
 def _seconds(path: Path) -> float:
     import soundfile
 
@@ -161,14 +183,19 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--model", default="tacotron")
     parser.add_argument("--vocoder")
+    parser.add_argument("--beside", action="append", default=[], metavar="VOICE=VOCODER", help="for precisions")
     options = parser.parse_args()
     utterances = list(read_original(options.corpus, "test"))[: options.limit]
     recordings = [(u.text, load_speech(u)) for u in utterances]
     synthesizer = Synthesizer.load(options.model, options.vocoder)
     for part in options.parts.split(","):
-        if part not in PARTS:
-            raise SystemExit(f"--parts {part}: expected some of {', '.join(PARTS)}")
+        if part not in (*PARTS, "precisions"):
+            raise SystemExit(f"--parts {part}: expected some of {', '.join(PARTS)}, precisions")
         print(f"\n{part}")
+        if part == "precisions":
+            others = [Synthesizer.load(*pair.split("=", 1)) for pair in options.beside]
+            precisions([*others, synthesizer], recordings)
+            continue
         globals()[part](synthesizer, recordings)
 
 

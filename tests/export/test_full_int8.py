@@ -165,6 +165,7 @@ def test_compiled_parts_run_where_a_device_is_and_else_the_whole_file(
         parts = open_model(manifest)
     assert parts.on_edge_tpu == ["encoder", "joiner", "predictor"]
     assert "encoder, joiner, predictor on the Edge TPU" in caplog.text
+    assert parts.runs_on == f"{whole.runs_on}; encoder, joiner, predictor on the Edge TPU"
     state = {name: np.zeros(shape, np.float32) for name, shape in manifest.signatures["predictor"].state.items()}
     for token in (0, 7):
         made, expected = (
