@@ -68,5 +68,5 @@ def test_what_would_be_wrong_there_cannot_be_asked_for() -> None:
     assert not any("tflite_runtime" in name for name in Wanted.parse("int8").interpreters("dynamic-int8"))
     with pytest.raises(InputError, match="--quantize int4: tflite-runtime"):
         Wanted.parse("int4", target="compat")
-    with pytest.raises(InputError, match="expected one of cpu, compat"):
+    with pytest.raises(InputError, match="expected one of cpu, edgetpu, compat"):
         Wanted.parse("int8", target="gpu")

@@ -153,7 +153,7 @@ def test_no_sizes(text: str) -> None:
 def test_what_can_be_asked() -> None:
     assert Wanted.parse("int8").precision == "dynamic-int8"
     assert Wanted.parse("mixed", "80MB") == Wanted("dynamic-mixed", 80_000_000)
-    with pytest.raises(InputError, match="float32, float16, int8, int4, mixed"):
+    with pytest.raises(InputError, match="float32, float16, int8, int8-full, int4, mixed"):
         Wanted.parse("int3")
     with pytest.raises(InputError, match="--max-size"):
         Wanted.parse("mixed")
