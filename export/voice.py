@@ -54,6 +54,7 @@ class TrainedVoice:
     pronunciation: Path
     vocoder: str  # name of the vocoder asset
     prosody: ProsodyScale | None = None  # of a voice that learnt to transfer it
+    reach: float | None = None  # how far from neutral weight 1 of a style token moves; None: to the token alone
 
 
 def voice_run(acoustic: AcousticModel, symbols: Sequence[int], mel: np.ndarray) -> dict[str, np.ndarray]:
@@ -78,8 +79,10 @@ def build_voice(
     made = endpoints(trained.tacotron)
     scale: dict[str, Any] = {}
     parameters = trained.tacotron.count_params()
+    if trained.reach is not None:
+        scale["style_reach"] = trained.reach
     if trained.prosody:
-        scale = {"prosody_mean": rounded(trained.prosody.mean), "prosody_std": rounded(trained.prosody.std)}
+        scale |= {"prosody_mean": rounded(trained.prosody.mean), "prosody_std": rounded(trained.prosody.std)}
 
     def values(directory: Path, name: str) -> dict[str, Any]:
         return {

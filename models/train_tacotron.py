@@ -150,9 +150,9 @@ def train(run: StepRun, stop_after_s: float = float("inf")) -> Path:
     with run.averaged():
         settle_statistics(run)
         run.trainer.tacotron.save_weights(part)
-        neutral = neutral_style(run)
+        neutral, reach = neutral_style(run)
     os.replace(part, path)
-    write_json(run.directory / "neutral.json", neutral.tolist())
+    write_json(run.directory / "neutral.json", {"style": neutral.tolist(), "reach": reach})
     plot_log(run.directory, ("before", "refined", "stop", "guide"))
     return path
 
@@ -163,13 +163,19 @@ def settle_statistics(run: StepRun) -> None:
         run.trainer(run.batches.batch(step), training=True)
 
 
-def neutral_style(run: StepRun) -> np.ndarray:
-    """The mean style [S] of the voice's own recordings: how it speaks when nothing is asked for."""
+def neutral_style(run: StepRun) -> tuple[np.ndarray, float]:
+    """The mean style [S] of the voice's own recordings, how it speaks when nothing is asked for, and its reach.
+
+    The reach is twice the recordings' RMS distance from that mean: what a style token does at weight 1, about as far as
+    anything said in training. A token alone lies far beyond, for attention never was on a single one.
+    """
     batches: TacotronBatches = run.batches
     own = [item for item in batches.items if item.store is batches.stores[0]]
     speaker = Speaker(run.trainer.tacotron)
     chosen = own[:: max(1, len(own) // NEUTRAL_SENTENCES)]
-    return np.mean([speaker.style_of(batches.mel(item))[0] for item in chosen], axis=0)
+    styles = np.array([speaker.style_of(batches.mel(item))[0] for item in chosen])
+    neutral = styles.mean(axis=0)
+    return neutral, 2 * float(np.sqrt(((styles - neutral) ** 2).sum(axis=1).mean()))
 
 
 def load_tacotron(directory: Path) -> Tacotron:

@@ -69,7 +69,7 @@ class AcousticModel:
     def style_of_tokens(self, amounts: Mapping[int, float], base: Float32 | None = None) -> Float32:
         """Style [1, S]: `base` (else the voice's neutral style) moved towards each token by its amount.
 
-        1 on one token from the neutral style is that token alone; a negative amount moves away from it.
+        1 moves by the manifest's `style_reach` (None: to the token alone), a negative amount away from the token.
         Raises InputError for a token that is not there or an amount that is not a number.
         """
         count = self.manifest.tokens
@@ -80,7 +80,10 @@ class AcousticModel:
             if not abs(amount) <= 10:  # NaN too
                 raise InputError(f"style token {token}: weight {amount} is out of range; expected -10 to 10")
             alone = self.style_of_weights(np.eye(count, dtype=np.float32)[token])
-            style = style + np.float32(amount) * (alone - self.manifest.neutral_style)
+            way = alone - self.manifest.neutral_style
+            reach = self.manifest.style_reach
+            unit = 1.0 if reach is None else reach / max(float(np.linalg.norm(way)), 1e-6)
+            style = style + np.float32(amount * unit) * way
         return style.astype(np.float32)
 
     def style_of_mel(self, mel: Float32) -> Float32:

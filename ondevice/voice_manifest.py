@@ -27,6 +27,7 @@ class VoiceManifest(Manifest):
     symbols: tuple[str, ...]  # by id; the first is padding
     dropout: float  # of the pre-net, which stays on
     neutral: tuple[float, ...]  # the style of the voice when none is asked for
+    style_reach: float | None  # how far from neutral weight 1 of a style token moves; None: to the token alone
     vocoder: str  # name of the vocoder asset it was made with
     styles: tuple[Mapping[str, Any], ...]  # what each style token does, as measured
     prosody_mean: tuple[float, ...]  # of what `ondevice.transfer` measures; empty: not trained to transfer prosody
@@ -121,6 +122,7 @@ def parse_voice(root: Fields) -> VoiceManifest:
         symbols=tuple(symbols),
         dropout=root.number("dropout", 0.0, 0.99),
         neutral=root.numbers("neutral", width),
+        style_reach=root.number("style_reach", 1e-6, 1e6) if "style_reach" in root.values else None,
         vocoder=root.text("vocoder"),
         styles=tuple(_style_row(root.path, s) for s in root.sequence("styles", optional=True)),
         prosody_mean=root.numbers("prosody_mean", transfers) if transfers else (),

@@ -136,11 +136,12 @@ def voice(
 
     try:
         norm = json.loads((run / "norm.json").read_text(encoding="utf-8"))
-        neutral = np.array(json.loads((run / "neutral.json").read_text(encoding="utf-8")), np.float32)
-    except (OSError, ValueError) as error:
+        saved = json.loads((run / "neutral.json").read_text(encoding="utf-8"))
+        neutral, reach = np.array(saved["style"], np.float32), float(saved["reach"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run}: {error}; expected the folder of a finished voice run") from None
     mean, std = (np.array(norm[name], np.float32) for name in ("mean", "std"))
-    trained = TrainedVoice(load_tacotron(run), mean, std, neutral, pronunciation, vocoder, load_scale(run))
+    trained = TrainedVoice(load_tacotron(run), mean, std, neutral, pronunciation, vocoder, load_scale(run), reach)
     mel = (speech_mel(trim_silence(read_audio(recording, SPEECH_RATE_HZ))) - mean) / std
     symbols = Pronouncer(pronunciation).encode(text)
     _tell(output, build_voice(trained, output, Card.load(card), wanted, symbols, mel.astype(np.float32), _say))

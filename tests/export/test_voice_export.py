@@ -123,6 +123,14 @@ def test_a_token_alone_is_that_token_and_nothing_is_neutral(voice: AcousticModel
     np.testing.assert_allclose(voice.style_of_tokens({2: 1.0}), alone, atol=1e-6)
 
 
+def test_a_weight_of_one_reaches_as_far_as_the_manifest_says(voice: AcousticModel) -> None:
+    near = AcousticModel(replace(voice.manifest, style_reach=0.25), voice._calls)
+    moved = near.style_of_tokens({2: -2.0}) - voice.manifest.neutral_style
+    assert np.linalg.norm(moved) == pytest.approx(0.5, rel=1e-4)
+    away = voice.style_of_tokens({2: -1.0}) - voice.manifest.neutral_style
+    np.testing.assert_allclose(moved / 0.5, away / np.linalg.norm(away), atol=1e-5)
+
+
 @pytest.mark.parametrize("tokens", [{4: 1.0}, {-1: 1.0}, {0: float("nan")}, {0: 11.0}])
 def test_wrong_tokens_are_named(voice: AcousticModel, tokens: dict[int, float]) -> None:
     with pytest.raises(InputError, match="style token"):

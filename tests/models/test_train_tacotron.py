@@ -139,7 +139,9 @@ def test_a_run_leaves_weights_pictures_and_a_neutral_style(
     }
     loaded = recipe.load_tacotron(tmp_path / "run")
     assert loaded.config == SIZES
-    assert len(json.loads((tmp_path / "run" / "neutral.json").read_text())) == SIZES.style.width
+    neutral = json.loads((tmp_path / "run" / "neutral.json").read_text())
+    assert len(neutral["style"]) == SIZES.style.width
+    assert neutral["reach"] > 0
     run(tmp_path / "run", 4)  # goes on
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if row["kind"] == "dev"] == [2, 4]
