@@ -15,6 +15,7 @@ from keras import ops
 from export.convert import Call, Taken, keras_calls, to_tflite
 from export.rnnt import endpoints, run_steps
 from models.rnnt import Rnnt
+from ondevice.opening import embedded
 
 CELL_CLIP = 4.0  # for a network that was trained without one
 Run = tuple[np.ndarray, Sequence[int]]  # features [S, F] of a recording and its tokens
@@ -36,12 +37,8 @@ class Embedding:
 
     def looked_up(self, call: Call) -> Call:
         """The predictor's call, given tokens."""
-
-        def predictor(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            rest = {name: array for name, array in inputs.items() if name != "token"}
-            return call({"embedded": self.rows[inputs["token"]] * np.float32(self.scale), **rest})
-
-        return predictor
+        table = self.rows * np.float32(self.scale)
+        return lambda inputs: call(embedded(inputs, table))
 
 
 def bounded(rnnt: Rnnt, clip: float = CELL_CLIP) -> Rnnt:

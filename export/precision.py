@@ -64,6 +64,10 @@ class Wanted:
             raise InputError(
                 f"--quantize {quantize}: tflite-runtime 2.14 computes it wrongly; expected int8 for compat"
             )
+        if target == "edgetpu" and quantize != "int8-full":
+            raise InputError(
+                f"--target edgetpu: it computes 8 bits only; expected --quantize int8-full with it, got {quantize}"
+            )
         return cls(ASKED[quantize], limit, target == "compat", target == "edgetpu")
 
     def interpreters(self, precision: str) -> list[str]:

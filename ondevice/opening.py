@@ -12,12 +12,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ondevice.errors import FailureError, InputError
+from ondevice.errors import InputError, OndeviceError
 from ondevice.litert import INTEGERS, Array, LiteRtModel, Signature, TensorSpec
 from ondevice.manifest_base import EMBEDDING_FILE, Manifest, SignatureSpec
 
 EDGE_TPU_LIBRARIES = {"Linux": "libedgetpu.so.1", "Darwin": "libedgetpu.1.dylib", "Windows": "edgetpu.dll"}
 _log = logging.getLogger(__name__)
+
+
+def embedded(inputs: Mapping[str, Array], table: npt.NDArray[np.float32]) -> dict[str, Array]:
+    """Inputs of a call with the `token` replaced by its row of the table [V, E], as `embedded`."""
+    rest = {name: array for name, array in inputs.items() if name != "token"}
+    return {"embedded": table[inputs["token"]], **rest}
 
 
 class Lookup(Signature):
@@ -32,8 +38,7 @@ class Lookup(Signature):
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run once."""
-        rest = {name: array for name, array in inputs.items() if name != "token"}
-        return self._inner({"embedded": self._table[inputs["token"]], **rest})
+        return self._inner(embedded(inputs, self._table))
 
 
 def load_embedding(path: Path) -> npt.NDArray[np.float32]:
@@ -85,19 +90,21 @@ def look_up(model: LiteRtModel, manifest: Manifest) -> None:
 def _use_edge_tpu(model: LiteRtModel, manifest: Manifest, threads: int) -> None:
     """Replace signatures by those compiled for an Edge TPU, as far as this machine can run them."""
     library = EDGE_TPU_LIBRARIES.get(platform.system(), "libedgetpu.so.1")
+    moved = {}
     for name, part in manifest.edge_tpu.items():
         try:
             compiled = LiteRtModel(manifest.directory / part.file, threads, manifest.interpreters, library)
-        except FailureError as error:
+        except OndeviceError as error:  # no library, no device, or one that another process holds
             _log.info("%s: runs on the CPU: %s", manifest.name, error)
             return
-        model.signatures[name] = compiled.in_order(part.inputs, part.outputs)
-        model.on_edge_tpu.append(name)
+        moved[name] = compiled.in_order(part.inputs, part.outputs)
+    model.signatures |= moved
+    model.on_edge_tpu += moved
     look_up(model, manifest)
-    for name in model.on_edge_tpu:
+    for name in moved:
         where = f"{manifest.directory / manifest.edge_tpu[name].file}: signature {name!r}"
         _check_signature(model.signatures[name], manifest.signatures[name], where)
-    _log.info("%s: %s on the Edge TPU", manifest.name, ", ".join(model.on_edge_tpu))
+    _log.info("%s: %s on the Edge TPU", manifest.name, ", ".join(moved))
 
 
 def _check_signature(signature: Signature, spec: SignatureSpec, where: str) -> None:

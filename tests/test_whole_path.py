@@ -118,7 +118,7 @@ def test_an_export_at_8_bits_everywhere_hears_and_has_parts_for_an_edge_tpu(
     for more, complaint in [
         ([], "--quantize int8-full: expected --calibrate MANIFEST with it: speech that sets the scales"),
         (["--calibrate", silent], "missing.wav"),
-        (["--quantize", "int8", "--target", "edgetpu"], "--target edgetpu: runs 8 bits only; expected"),
+        (["--quantize", "int8", "--target", "edgetpu"], "--target edgetpu: it computes 8 bits only; expected"),
     ]:
         done = ondevice("export", "rnnt", run, "--output", asset, *options, *more)
         assert done.returncode == 2, done.stderr

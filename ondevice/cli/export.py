@@ -52,8 +52,6 @@ def rnnt(
 ) -> None:
     """Export the recogniser: model.tflite, manifest.json and report.json, proven equal to the trained network."""
     wanted = _wanted(quantize, max_size, target)
-    if wanted.edge_tpu and wanted.precision != "int8-full":
-        raise InputError(f"--target edgetpu: runs 8 bits only; expected --quantize int8-full with it, got {quantize}")
     calibration = _calibration(calibrate, calibration_size) if wanted.precision == "int8-full" else []
     from export.asset import Card, build_asset
     from models.recipe import load_trained
@@ -211,8 +209,8 @@ def _calibration(manifests: list[Path] | None, size: int) -> list[Any]:
 def _voice_wanted(quantize: str, max_size: str | None, target: str) -> Any:
     """The same for a voice or a vocoder."""
     wanted = _wanted(quantize, max_size, target)
-    if wanted.edge_tpu or wanted.precision == "int8-full":
-        raise InputError(f"--quantize {quantize} --target {target}: only the recogniser can be at 8 bits everywhere")
+    if wanted.precision == "int8-full":
+        raise InputError(f"--quantize {quantize}: only the recogniser can be at 8 bits everywhere")
     return wanted
 
 

@@ -26,7 +26,7 @@ from models.recipe import Trained  # noqa: E402
 from models.rnnt import TINY, Rnnt  # noqa: E402
 from ondevice import opening  # noqa: E402
 from ondevice.assets import load_manifest  # noqa: E402
-from ondevice.errors import InputError  # noqa: E402
+from ondevice.errors import FailureError, InputError  # noqa: E402
 from ondevice.features import LogMelConfig  # noqa: E402
 from ondevice.litert import LiteRtModel  # noqa: E402
 from ondevice.opening import load_embedding, look_up, open_model  # noqa: E402
@@ -160,6 +160,13 @@ def test_compiled_parts_run_where_a_device_is_and_else_the_whole_file(
     def without_delegate(path: Path, threads: int, interpreters: tuple[str, ...], _: str | None) -> LiteRtModel:
         return LiteRtModel(path, threads, interpreters)
 
+    def one_device(path: Path, threads: int, interpreters: tuple[str, ...], library: str | None = None) -> LiteRtModel:
+        if library and Path(path).name == "predictor_edgetpu.tflite":  # the last of them
+            raise FailureError("delegate: the device is taken")
+        return LiteRtModel(path, threads, interpreters)
+
+    monkeypatch.setattr(opening, "LiteRtModel", one_device)
+    assert not open_model(manifest).on_edge_tpu  # all or nothing
     monkeypatch.setattr(opening, "LiteRtModel", without_delegate)
     with caplog.at_level(logging.INFO):
         parts = open_model(manifest)
