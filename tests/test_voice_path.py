@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(folder: Path) -> Path:
     """A vocoder and a voice, trained for two steps: `vocoder-run`, `voice-run`, and what they need."""
     data, cache = ["--data", folder / "reader"], ["--cache", folder / "cache"]
-    lexicon = ["--pronunciation", folder / "pronunciation.npz"]
+    lexicon = ["--pronunciation", folder / "new" / "pronunciation.npz"]
     made = done("train", "lexicon", folder / "dictionary", "--licence", folder / "licence", "--output", lexicon[1])
     assert "225 words" in made.stdout
     done("train", "copies", folder / "reader", "--output", folder / "copies", "--count", "1", "--jobs", "1")
@@ -85,7 +85,7 @@ def assets(runs: Path) -> Path:
     done("export", "vocoder", runs / "vocoder-run", "--output", runs / "assets" / "vocoder", *recording)
     made = done(
         "export", "voice", runs / "voice-run", "--output", runs / "assets" / "voice", *recording, "--text", TEXTS[0],
-        "--pronunciation", runs / "pronunciation.npz", ONDEVICE_ASSETS=str(runs / "assets"),
+        "--pronunciation", runs / "new" / "pronunciation.npz", ONDEVICE_ASSETS=str(runs / "assets"),
     )  # fmt: skip
     assert "dynamic-int8" in made.stdout
     return runs / "assets"
@@ -107,20 +107,20 @@ def test_an_exported_voice_speaks_with_its_style_tokens(assets: Path, tmp_path: 
 
 def test_measured_prosody_is_learnt_by_a_voice_that_goes_on(runs: Path, assets: Path, tmp_path: Path) -> None:
     data, cache = ["--data", runs / "reader"], ["--cache", runs / "cache"]
-    measured = tmp_path / "prosody.npz"
+    measured = tmp_path / "new" / "prosody.npz"
     made = done(
         "train", "prosody", assets / "voice", *data, "--extra", runs / "copies", "--output", measured, *cache
     )  # fmt: skip
     assert "written" in made.stderr
     done(
-        "train", "tacotron", *data, "--pronunciation", runs / "pronunciation.npz", "--prosody", measured,
+        "train", "tacotron", *data, "--pronunciation", runs / "new" / "pronunciation.npz", "--prosody", measured,
         "--start", runs / "voice-run", "--adversarial", "--output", tmp_path / "run", *cache, *STEPS,
         "--preset", "tiny", "--batch-seconds", "6",
     )  # fmt: skip
     assert json.loads((tmp_path / "run" / "prosody.json").read_text()).keys() == {"mean", "std"}
     done(
         "export", "voice", tmp_path / "run", "--output", tmp_path / "voice", "--card", runs / "card.json",
-        "--recording", runs / "reader" / "0.wav", "--text", TEXTS[0], "--pronunciation", runs / "pronunciation.npz",
+        "--recording", runs / "reader" / "0.wav", "--text", TEXTS[0], "--pronunciation", runs / "new" / "pronunciation.npz",
         "--no-styles",
     )  # fmt: skip
     wav = tmp_path / "said.wav"
@@ -133,7 +133,7 @@ def test_measured_prosody_is_learnt_by_a_voice_that_goes_on(runs: Path, assets: 
 
 def test_options_that_do_not_fit_are_one_line(runs: Path, tmp_path: Path) -> None:
     data = ["--data", runs / "reader", "--output", tmp_path / "run", "--cache", runs / "cache"]
-    lexicon = ["--pronunciation", runs / "pronunciation.npz"]
+    lexicon = ["--pronunciation", runs / "new" / "pronunciation.npz"]
     for options, complaint in [
         (["--preset", "large"], "--preset large: expected one of tiny, small, paper"),
         (["--precision", "int8"], "--precision int8: expected float32 or mixed_bfloat16"),

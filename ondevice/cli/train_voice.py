@@ -146,6 +146,7 @@ def lexicon(
         terms = licence.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--licence {licence}: {error}; expected a text file") from None
+    output.parent.mkdir(parents=True, exist_ok=True)
     build(dictionary, terms, output, compare=compare)
 
 
@@ -166,6 +167,7 @@ def prosody(
     from ondevice.voice_manifest import VoiceManifest
 
     manifest = load_manifest(voice, kind=VoiceManifest)
+    output.parent.mkdir(parents=True, exist_ok=True)
     acoustic = AcousticModel(manifest, open_model(manifest).signatures)
     encode = Pronouncer(manifest.pronunciation_path, manifest.symbols).encode
     stores = [s for path in [*data, *(extra or ())] if (s := cached_speech(path, "train", cache, say=_say)) is not None]
