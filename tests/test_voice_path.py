@@ -120,8 +120,8 @@ def test_measured_prosody_is_learnt_by_a_voice_that_goes_on(runs: Path, assets: 
     assert json.loads((tmp_path / "run" / "prosody.json").read_text()).keys() == {"mean", "std"}
     done(
         "export", "voice", tmp_path / "run", "--output", tmp_path / "voice", "--card", runs / "card.json",
-        "--recording", runs / "reader" / "0.wav", "--text", TEXTS[0], "--pronunciation", runs / "new" / "pronunciation.npz",
-        "--no-styles",
+        "--recording", runs / "reader" / "0.wav", "--text", TEXTS[0], "--no-styles",
+        "--pronunciation", runs / "new" / "pronunciation.npz",
     )  # fmt: skip
     wav = tmp_path / "said.wav"
     done(
