@@ -1,10 +1,6 @@
 """The four verbs of a stream, on a tiny model: the same to the bit however the audio comes."""
 
-import shutil
-import subprocess
-import sys
 import threading
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,87 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.ngram import estimate
-from ondevice.assets import load_manifest, sha256_of
-from ondevice.endpoint import EndpointConfig
-from ondevice.errors import FailureError, InputError
-from ondevice.recognizer import Recognizer, RecognizerConfig, Stream
+from ondevice.assets import load_manifest
+from ondevice.errors import InputError
+from ondevice.recognizer import Recognizer, RecognizerConfig
 from ondevice.results import Result
-from ondevice.search import BeamSearch, GreedySearch
-from tests.ondevice.toy import TOKENS, manifest_values, write_manifest
-
-RATE_HZ = 16_000
-STEP_S = 0.06  # the toy's encoder takes two stacked frames of three hops of 10 ms
-HASTY = EndpointConfig(silence_s=0.3, nothing_s=0.6, longest_s=2.0)
-OFF = EndpointConfig(silence_s=0)
-
-
-def recording(seconds: float, seed: int = 0) -> np.ndarray:
-    """Tones between pauses, float32 [n]: the toy hears words in them, and endpoints."""
-    rng = np.random.default_rng(seed)
-    samples = rng.normal(0, 0.001, round(seconds * RATE_HZ))
-    for start in range(0, len(samples), RATE_HZ):
-        end = min(start + RATE_HZ // 2, len(samples))
-        samples[start:end] += 0.3 * np.sin(np.arange(end - start) * rng.uniform(0.02, 0.5))
-    return samples.astype(np.float32)
-
-
-AUDIO = recording(4.03)  # ends within a step
-
-
-def chunks(samples: np.ndarray, sizes: Iterable[int]) -> Iterator[np.ndarray]:
-    """Pieces of these sizes, then the rest."""
-    start = 0
-    for size in sizes:
-        yield samples[start : start + size]
-        start += size
-    yield samples[start:]
-
-
-def hear(stream: Stream, pieces: Iterable[np.ndarray]) -> list[Result]:
-    """All utterances of a stream, empty ones too."""
-    results = []
-    for piece in pieces:
-        stream.accept(piece)
-        while stream.result().endpoint:
-            results.append(stream.finish())
-            stream.reset()
-    results.append(stream.finish())
-    return results
-
-
-@pytest.fixture(scope="module")
-def toy(toy_asset: Path) -> Recognizer:
-    return Recognizer.load(toy_asset, RecognizerConfig(n_best=3, endpoint=HASTY))
-
-
-@pytest.fixture(scope="module")
-def greedy(toy_asset: Path) -> Recognizer:
-    return Recognizer.load(toy_asset, RecognizerConfig(beam=1, endpoint=HASTY))
-
-
-@pytest.fixture(scope="module")
-def patient(toy_asset: Path) -> Recognizer:
-    return Recognizer.load(toy_asset, RecognizerConfig(endpoint=OFF))
-
-
-@pytest.fixture(scope="module")
-def with_lm(toy_asset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy with a language model that likes "no"."""
-    directory = tmp_path_factory.mktemp("assets") / "toy-lm"
-    shutil.copytree(toy_asset, directory)
-    no = TOKENS.index("▁no")
-    estimate([[no] * 5, [no, 3, no]], len(TOKENS), order=3).save(directory / "lm.npz")
-    add_lm(directory, {"lm_weight": 0.8, "length_bonus": 0.5})
-    return directory
-
-
-def add_lm(directory: Path, search: dict[str, float]) -> None:
-    values, lm = manifest_values(directory), directory / "lm.npz"
-    values["files"]["lm.npz"] = {"sha256": sha256_of(lm), "bytes": lm.stat().st_size}
-    values["search"] |= search
-    write_manifest(directory, values)
-
+from tests.ondevice.hearing import AUDIO, HASTY, OFF, RATE_HZ, STEP_S, chunks, hear, recording
 
 # any chunking
 
@@ -400,84 +320,3 @@ def test_threads_with_a_stream_each_hear_what_one_alone_hears(with_lm: Path) -> 
     for thread in threads:
         thread.join()
     assert found == expected
-
-
-# settings
-
-
-def test_a_beam_of_one_without_fusion_is_greedy(toy: Recognizer, greedy: Recognizer, with_lm: Path) -> None:
-    assert isinstance(toy.search(), BeamSearch)
-    assert isinstance(greedy.search(), GreedySearch)
-    assert isinstance(Recognizer.load(with_lm, RecognizerConfig(beam=1)).search(), GreedySearch)
-    assert isinstance(Recognizer.load(with_lm, RecognizerConfig(beam=1, lm_weight=0.5)).search(), BeamSearch)
-    assert isinstance(Recognizer.load(with_lm, RecognizerConfig(beam=1, bias=(("no", 1.0),))).search(), BeamSearch)
-
-
-def test_the_language_model_is_heard_unless_its_weight_is_zero(with_lm: Path) -> None:
-    def words(lm_weight: float | None) -> list[str]:
-        recognizer = Recognizer.load(with_lm, RecognizerConfig(lm_weight=lm_weight, endpoint=OFF))
-        return hear(recognizer.stream(), [AUDIO])[0].text.split()
-
-    assert words(None) == words(0.8)  # the manifest's own
-    assert words(3.0).count("no") > words(0.0).count("no")
-
-
-def test_bias_favours_its_phrases(toy_asset: Path, patient: Recognizer) -> None:
-    config = RecognizerConfig(endpoint=OFF, bias=(("no", 6.0), ("日本", 1.0)))
-    recognizer = Recognizer.load(toy_asset, config)
-    assert list(recognizer.unspelled) == ["日本"]
-    assert list(patient.unspelled) == []
-    [plain], [biased] = (hear(r.stream(), [AUDIO]) for r in (patient, recognizer))
-    assert biased.text.split().count("no") > plain.text.split().count("no")
-
-
-def test_a_language_model_of_another_size_is_refused(toy_asset: Path, tmp_path: Path) -> None:
-    directory = tmp_path / "toy"
-    shutil.copytree(toy_asset, directory)
-    estimate([[1, 2]], len(TOKENS) + 1, order=2).save(directory / "lm.npz")
-    add_lm(directory, {"lm_weight": 0.5})
-    with pytest.raises(InputError, match=r"lm\.npz: .* 17 symbols, but 16 are expected"):
-        Recognizer.load(directory)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "name"),
-    [
-        ({"beam": 0}, "beam 0"), ({"beam": 65}, "beam 65: expected 1 to 64"), ({"beam": -1}, "beam"),
-        ({"lm_weight": -0.1}, "lm_weight -0.1: expected 0 to 5"), ({"lm_weight": 5.1}, "lm_weight"),
-        ({"lm_weight": float("nan")}, "lm_weight nan"), ({"n_best": 0}, "n_best 0: expected a whole number"),
-    ],
-)  # fmt: skip
-def test_settings_out_of_range_name_the_setting(wrong: dict[str, Any], name: str) -> None:
-    with pytest.raises(InputError, match=name):
-        RecognizerConfig(**wrong)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # LiteRT's Delegate.__del__
-def test_settings_that_need_the_model_are_checked_when_it_loads(toy_asset: Path) -> None:
-    with pytest.raises(InputError, match="threads 0: expected 1 to 256"):
-        Recognizer.load(toy_asset, RecognizerConfig(threads=0))
-    with pytest.raises(InputError, match="'no': the weight"):
-        Recognizer.load(toy_asset, RecognizerConfig(bias=(("no", 0.0),)))
-    with pytest.raises(FailureError, match="delegate nowhere"):
-        Recognizer.load(toy_asset, RecognizerConfig(delegate="nowhere.so"))
-    with pytest.raises(InputError, match="unknown model 'nothing-of-the-kind'"):
-        Recognizer.load("nothing-of-the-kind")
-
-
-# imports
-
-
-def test_recognising_loads_neither_tensorflow_nor_an_audio_library(toy_asset: Path) -> None:
-    script = f"""
-import sys
-import numpy as np
-from ondevice.recognizer import Recognizer, RecognizerConfig
-stream = Recognizer.load({str(toy_asset)!r}, RecognizerConfig(bias=(("no", 1.0),))).stream()
-stream.accept(np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32))
-print(bool(stream.finish().n_best), sorted(
-    {{"tensorflow", "keras", "jax", "sounddevice", "soundfile", "soxr", "typer"}} & set(sys.modules)))
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "True []"

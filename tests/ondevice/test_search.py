@@ -1,10 +1,7 @@
-"""The transducer search against an exhaustive one, and what it promises about work, memory and order."""
+"""The transducer search against an exhaustive one, and what its readings and settings mean."""
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import cache
-from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -12,133 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.ngram import estimate
-from ondevice import search
 from ondevice.bias import PhraseBias
 from ondevice.errors import InputError
 from ondevice.lm import NgramLm
-from ondevice.search import BeamSearch, Decoded, GreedySearch, SearchConfig
+from ondevice.search import BeamSearch, GreedySearch, SearchConfig
 from ondevice.tokens import Pieces
+from tests.ondevice.search_models import (
+    EVERYTHING,
+    Bigrams,
+    Scripted,
+    Tables,
+    Tokens,
+    assert_equal_readings,
+    encoded,
+    exhaustive,
+    little_lm,
+    run,
+)
 from tests.ondevice.test_bias import bonus_of_text
-
-Tokens = tuple[int, ...]
-EVERYTHING = 5000  # a beam that drops nothing in the searches below
-
-
-class Tables:
-    """A transducer whose probabilities are drawn anew for every frame and every whole history."""
-
-    blank = 0
-
-    def __init__(self, symbols: int, seed: int = 0, blank_bonus: float = 0.0) -> None:
-        self.symbols = symbols
-        self.frame = 0
-        self.predicted: list[tuple[Tokens, int]] = []  # histories asked for, and when
-        self.joined: list[tuple[Tokens, int]] = []
-        self.priors: list[Tokens] = []  # histories joined with no sound
-
-        @cache
-        def row(frame: int, history: Tokens) -> np.ndarray:
-            logits = np.random.default_rng([seed, frame, *history]).normal(0, 1.5, symbols)
-            logits[0] += blank_bonus
-            return (logits - np.log(np.exp(logits).sum())).astype(np.float32)
-
-        self.row = row
-
-    def initial_state(self) -> None:
-        return None
-
-    def predict(self, token: int, state: Tokens | None) -> tuple[Tokens, Tokens]:
-        history = () if state is None else (*state, token)
-        self.predicted.append((history, self.frame))
-        return history, history
-
-    def join(self, encoded: np.ndarray, predicted: Tokens) -> np.ndarray:
-        self.joined.append((predicted, self.frame))
-        if not encoded.any():
-            self.priors.append(predicted)
-        return self.row(int(encoded[0, 0]), predicted).copy()
-
-
-class Bigrams(Tables):
-    """A cheap transducer for long streams: probabilities depend on the frame and the last token alone."""
-
-    def __init__(self, symbols: int, seed: int = 0, blank_bonus: float = 0.0) -> None:
-        super().__init__(symbols)
-        logits = np.random.default_rng(seed).normal(0, 1.5, (61, symbols, symbols))
-        logits[:, :, 0] += blank_bonus
-        rows = (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
-        self.row = lambda frame, history: rows[frame % 61, history[-1] if history else 0]
-
-
-class Scripted:
-    """A transducer that says one row of probabilities at each frame; after `words` tokens, only blanks.
-
-    A frame emits at most one token: a history that has one token more than there were frames takes a blank.
-    """
-
-    blank = 0
-
-    def __init__(self, *rows: Sequence[float], words: int = 10**9) -> None:
-        self.words = words
-        with np.errstate(divide="ignore"):
-            self.rows = [np.log(np.array(row, np.float32)) for row in rows]
-            self.sure = np.log(np.eye(len(rows[0]), dtype=np.float32)[0])
-
-    def initial_state(self) -> int:
-        return -1
-
-    def predict(self, token: int, state: int) -> tuple[int, int]:
-        return state + 1, state + 1
-
-    def join(self, encoded: np.ndarray, predicted: int) -> np.ndarray:
-        frame = int(encoded[0, 0]) - 1
-        return (self.sure if predicted > frame or predicted >= self.words else self.rows[frame]).copy()
-
-
-def encoded(frame: int) -> np.ndarray:
-    """What the tables take for frame 0, 1, ...; zeros are left for "no sound"."""
-    return np.full((1, 1), frame + 1, np.float32)
-
-
-def run(searching: GreedySearch | BeamSearch, frames: int, model: Tables | None = None) -> list[Decoded]:
-    for frame in range(frames):
-        if model is not None:
-            model.frame = frame
-        searching.advance(encoded(frame))
-    return searching.n_best()
-
-
-def exhaustive(
-    model: Tables, frames: int, max_symbols: int, added: Callable[[Tokens], float] = lambda tokens: 0.0
-) -> dict[Tokens, float]:
-    """The score of every token sequence: each alignment summed on its own."""
-    emissions = [e for n in range(max_symbols + 1) for e in product(range(1, model.symbols), repeat=n)]
-    alignments: dict[Tokens, list[float]] = {}
-    for alignment in product(emissions, repeat=frames):
-        tokens: Tokens = ()
-        score = 0.0
-        for frame, emitted in enumerate(alignment):
-            for token in emitted:
-                score += float(model.row(frame + 1, tokens)[token])
-                tokens += (token,)
-            score += float(model.row(frame + 1, tokens)[0])
-        alignments.setdefault(tokens, []).append(score)
-    return {tokens: float(np.logaddexp.reduce(scores)) + added(tokens) for tokens, scores in alignments.items()}
-
-
-def little_lm(symbols: int, seed: int = 0) -> NgramLm:
-    rng = np.random.default_rng(seed)
-    return estimate([rng.integers(1, symbols, rng.integers(1, 6)).tolist() for _ in range(12)], symbols, order=3)
-
-
-def assert_equal_readings(found: list[Decoded], expected: dict[Tokens, float]) -> None:
-    assert len(found) == len(expected)
-    for reading in found:
-        assert reading.score == pytest.approx(expected[tuple(reading.tokens)], abs=1e-5)
-    scores = [reading.score for reading in found]
-    assert scores == sorted(scores, reverse=True)
-    assert found[0].score == pytest.approx(max(expected.values()), abs=1e-5)
-
 
 # exhaustive search
 
@@ -367,99 +255,3 @@ def test_the_language_model_decides_between_like_sounds_unless_its_weight_is_zer
 def test_settings_out_of_range_name_the_setting(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         SearchConfig(**wrong)  # type: ignore[arg-type]
-
-
-# work and memory
-
-
-def test_the_predictor_is_asked_once_for_each_history_in_use() -> None:
-    model = Tables(5, seed=2, blank_bonus=1.0)
-    searching = BeamSearch(model, SearchConfig(6, 2))
-    run(searching, 150, model)
-    last_use: dict[Tokens, int] = {}
-    events = sorted([(frame, 0, h) for h, frame in model.joined] + [(frame, 1, h) for h, frame in model.predicted])
-    predicted_before: set[Tokens] = set()
-    again = 0
-    for frame, is_predict, history in events:
-        if not is_predict:
-            last_use[history] = max(frame, last_use.get(history, 0))
-            continue
-        if history in predicted_before:
-            again += 1
-            used = max((f for h, f in model.joined if h == history and f < frame), default=0)
-            assert frame - used >= search._SWEEP_FRAMES
-        predicted_before.add(history)
-    assert again < 0.1 * len(model.predicted)
-
-
-def test_the_predictor_is_never_asked_twice_while_nothing_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_SWEEP_FRAMES", 10**9)
-    model = Tables(5, seed=2, blank_bonus=1.0)
-    run(BeamSearch(model, SearchConfig(6, 2)), 100)
-    assert max(Counter(history for history, _ in model.predicted).values()) == 1
-
-
-def test_counters_tell_the_calls_made_and_saved() -> None:
-    for ilm_weight in (0.0, 0.5):
-        model = Tables(5, seed=4, blank_bonus=1.0)
-        searching = BeamSearch(model, SearchConfig(6, 2, ilm_weight=ilm_weight))
-        run(searching, 40)
-        searching.reset()
-        run(searching, 40)
-        assert searching.predict_calls == len(model.predicted)
-        assert searching.join_calls == len(model.joined)
-        # A history joined at a frame was predicted there or remembered; the roots of two utterances come on top.
-        assert searching.predict_calls - 2 + searching.predict_saved == searching.join_calls - len(model.priors)
-        assert len(model.priors) <= searching.predict_calls * bool(ilm_weight)  # asked once for each history
-
-
-@pytest.mark.parametrize("fused", [False, True])
-def test_forgetting_does_not_change_results(monkeypatch: pytest.MonkeyPatch, fused: bool) -> None:
-    pieces = Pieces(["<blk>", "▁a", "b", "▁ab", "▁c"])
-    found = []
-    for sweep in (1, 3, 16, 10**9):
-        monkeypatch.setattr(search, "_SWEEP_FRAMES", sweep)
-        config = SearchConfig(5, 2, lm_weight=0.5 * fused, ilm_weight=0.2 * fused, length_bonus=0.3 * fused)
-        bias = PhraseBias([("a ab", 2.0), ("c", 1.0)] if fused else [], pieces)
-        found.append(run(BeamSearch(Tables(5, 7, blank_bonus=1.5), config, little_lm(5), bias), 120))
-    assert len(found[0][0].tokens) > 20
-    assert all(other == found[0] for other in found)
-
-
-def test_memory_grows_with_the_words_but_not_with_the_time() -> None:
-    searching = BeamSearch(Bigrams(6, blank_bonus=3.0), SearchConfig(4))
-    most = holding = 0
-    for frame in range(3000):
-        searching.advance(encoded(frame))
-        most = max(most, searching.remembered - len(searching.best().history.tokens()))
-        if frame % 100 == 99:
-            holding = max(holding, sum(h.predicted is not None for h in searching._remembered))
-    assert len(searching.best().history.tokens()) > 400
-    assert most < 300
-    assert holding < 200  # what the models said is all but the token of a history
-
-
-def test_an_hour_of_blanks_leaves_one_history() -> None:
-    searching = BeamSearch(Scripted(*[[0.97, 0.02, 0.01]] * 5000), SearchConfig(4, prune_margin=3.0))
-    run(searching, 5000)
-    assert searching.n_best()[0].tokens == []
-    assert searching.remembered < 50
-
-
-def test_reset_begins_anew() -> None:
-    searching = BeamSearch(Tables(5, 1), SearchConfig(4), little_lm(5))
-    first = run(searching, 20)
-    assert first[0].tokens
-    searching.reset()
-    assert searching.n_best() == [Decoded([], [], [], 0.0)]
-    assert searching.remembered == 1
-    assert run(searching, 20) == first
-
-
-def test_frames_of_consecutive_tokens_count_from_the_reset() -> None:
-    searching = GreedySearch(Scripted([0.1, 0.9], [0.9, 0.1], [0.1, 0.9]), max_symbols=1)
-    for _ in range(2):
-        [found] = run(searching, 3)
-        assert found.frames == [0, 2]
-        assert all(a <= b for a, b in pairwise(found.frames))
-        searching.reset()

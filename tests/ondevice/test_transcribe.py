@@ -2,19 +2,14 @@
 
 import io
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-import weakref
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import soundfile
 import typer
@@ -24,40 +19,12 @@ from ondevice.audio import read_audio
 from ondevice.bias import DEFAULT_WEIGHT
 from ondevice.cli.transcribe import transcribe
 from ondevice.endpoint import EndpointConfig
-from ondevice.errors import FailureError, InputError, OndeviceError
+from ondevice.errors import OndeviceError
 from ondevice.output import render
 from ondevice.recognizer import Recognizer, RecognizerConfig
-from ondevice.transcription import Failure, Transcript, transcribe_blocks, transcribe_files
+from tests.ondevice.sounds import KINDS, RATE_HZ, sound, ten_hours_of_silence
 
 ROOT = Path(__file__).parents[2]
-RATE_HZ = 16_000
-KINDS = {
-    "a.wav": (44_100, 2, "PCM_24"), "b.flac": (22_050, 1, "PCM_16"), "c.ogg": (48_000, 2, "VORBIS"),
-    "d.opus": (48_000, 1, "OPUS"), "e.mp3": (44_100, 1, "MPEG_LAYER_III"),
-}  # fmt: skip
-
-
-def sound(seconds: float, rate_hz: int = RATE_HZ, channels: int = 1, seed: int = 0) -> np.ndarray:
-    """Tones between pauses, [n, channels]."""
-    time_s = np.arange(round(seconds * rate_hz)) / rate_hz
-    tones = 0.3 * np.sin(2 * np.pi * time_s * (300 + 200 * seed + 150 * np.floor(time_s * 4)))
-    noise = np.random.default_rng(seed).normal(0, 0.001, (len(time_s), channels))
-    return (tones * (time_s % 2.4 < 1.2))[:, None] + noise
-
-
-@pytest.fixture(scope="module")
-def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a recording of each kind."""
-    folder = tmp_path_factory.mktemp("sounds")
-    for seed, (name, (rate_hz, channels, subtype)) in enumerate(KINDS.items()):
-        kind = "OGG" if name.endswith("opus") else None
-        soundfile.write(folder / name, sound(2.0 + seed, rate_hz, channels, seed), rate_hz, subtype, format=kind)
-    return folder
-
-
-@pytest.fixture
-def recognizer(toy_asset: Path) -> Recognizer:
-    return Recognizer.load(toy_asset)
 
 
 class Done:
@@ -273,16 +240,6 @@ def test_a_full_standard_output_is_one_line(toy_asset: Path, sounds: Path) -> No
     assert done.stderr == "ondevice: standard output cannot be written (No space left on device)\n"
 
 
-def ten_hours_of_silence(path: Path) -> Path:
-    """Ten hours long, and next to nothing on the disk."""
-    soundfile.write(path, sound(1.0), RATE_HZ, "PCM_16")
-    header, size = path.read_bytes()[:44], 10 * 3600 * RATE_HZ * 2
-    with path.open("r+b") as file:
-        file.write(header[:4] + (size + 36).to_bytes(4, "little") + header[8:40] + size.to_bytes(4, "little"))
-        file.truncate(44 + size)
-    return path
-
-
 def alive(group: int) -> bool:
     try:
         os.killpg(group, 0)
@@ -318,71 +275,6 @@ def test_a_stopped_run_leaves_whole_files_and_no_processes(
     while alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(process.pid)
-
-
-def test_a_process_that_dies_is_a_failure_in_one_line(recognizer: Recognizer, sounds: Path, tmp_path: Path) -> None:
-    files = [str(sounds / "a.wav"), str(ten_hours_of_silence(tmp_path / "long.wav"))]
-    with closing(transcribe_files(recognizer, files, jobs=2)) as outcomes:
-        assert isinstance(next(outcomes), Transcript)
-        for child in multiprocessing.active_children():
-            child.kill()
-        with pytest.raises(FailureError, match="a worker process ended too early"):
-            next(outcomes)
-
-
-def test_without_order_the_shorter_file_need_not_wait(recognizer: Recognizer, sounds: Path, tmp_path: Path) -> None:
-    files = [str(ten_hours_of_silence(tmp_path / "long.wav")), str(sounds / "a.wav"), str(tmp_path / "missing.wav")]
-    with closing(transcribe_files(recognizer, files, jobs=2, in_order=False)) as outcomes:
-        assert [next(outcomes).source, next(outcomes).source] == files[1:]
-    assert not multiprocessing.active_children()
-    with pytest.raises(InputError, match="jobs 0"):
-        transcribe_files(recognizer, files, jobs=0)
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_progress_adds_up_to_the_length_of_the_audio(recognizer: Recognizer, sounds: Path, jobs: int) -> None:
-    files, seconds = [str(sounds / "a.wav"), str(sounds / "b.flac")], []
-    outcomes = list(transcribe_files(recognizer, files, jobs=jobs, heard=seconds.append))
-    lengths = [outcome.duration_s for outcome in outcomes if isinstance(outcome, Transcript)]
-    assert lengths == [2.0, 3.0]
-    assert sum(seconds) == pytest.approx(5.0)
-    assert min(seconds) > 0
-
-
-def test_a_file_that_cannot_be_read_midway_is_a_failure(
-    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*arguments: object, **options: object) -> Iterator[np.ndarray]:
-        yield np.zeros(1000, np.float32)
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr("ondevice.transcription.stream_audio", broken)
-    (outcome,) = transcribe_files(recognizer, ["disk.wav"])
-    assert isinstance(outcome, Failure)
-    assert str(outcome.error) == "disk.wav cannot be read (Input/output error)"
-    assert outcome.error.exit_code == 1
-
-
-def test_blocks_are_heard_as_one_recording_and_not_kept(recognizer: Recognizer) -> None:
-    samples = sound(30.0)[:, 0].astype(np.float32)
-    blocks: list[weakref.ref[np.ndarray]] = []
-    most = 0
-
-    def cut() -> Iterator[np.ndarray]:
-        nonlocal most
-        for start in range(0, len(samples), 1000):
-            block = samples[start : start + 1000].copy()
-            blocks.append(weakref.ref(block))
-            yield block
-            del block
-            most = max(most, sum(reference() is not None for reference in blocks))
-
-    results, duration_s = transcribe_blocks(recognizer, cut())
-    assert list(results) == recognizer.transcribe(samples)
-    assert len(results) > 5
-    assert duration_s == 30.0
-    assert most <= 2
-    assert transcribe_blocks(recognizer, [samples]) == (results, duration_s)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
