@@ -35,11 +35,12 @@ from ondevice.endpoint import EndpointConfig
 from ondevice.errors import FailureError, InputError
 from ondevice.features import LogMel, stack_frames
 from ondevice.litert import LiteRtModel
-from ondevice.manifest import FORMAT, LM_FILE
+from ondevice.manifest import FORMAT, LEXICON_FILE, LM_FILE
 from ondevice.manifest_base import EMBEDDING_FILE, MANIFEST, MODEL_FILE
 from ondevice.normalize import english
 from ondevice.opening import open_model
 from ondevice.recognizer import TAIL_S, Recognizer, RecognizerConfig
+from ondevice.sound_lexicon import SoundLexicon
 from ondevice.utterances import Utterance
 from ondevice.verify import PROOF_FILE, RecordedCall, write_proof
 
@@ -56,6 +57,7 @@ class Card:
     language: str = "en"
     data: Sequence[Any] = ()
     search: Mapping[str, float] = field(default_factory=dict)
+    second_pass: Mapping[str, float] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
@@ -163,14 +165,14 @@ def keras_texts(trained: Trained, recordings: Sequence[np.ndarray], batch: int =
 def build_asset(
     trained: Trained, target: Path, card: Card, wanted: Wanted, utterance: tuple[np.ndarray, str],
     lm: Path | None = None, labelled: Sequence[Utterance] = (), curves: Path | None = None, say: Say = quiet,
-    calibration: Sequence[Utterance] = (),
+    calibration: Sequence[Utterance] = (), lexicon: SoundLexicon | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the asset `target` (replacing one that is there) and return its report.
 
     utterance: samples [n] and their text, a real recording over which the files are compared with Keras;
     labelled: recordings on which the word error rates of Keras, float and quantised files are compared, and of every
     mixture of bits on the way to a mixed one; curves: a picture of the training that goes along; calibration:
-    recordings that set the scales of int8-full.
+    recordings that set the scales of int8-full; lexicon: of the second pass, needs `lm`.
     Raises FailureError when a file lacks weights or differs from Keras, InputError for an unknown precision or a size
     that cannot be reached.
     """
@@ -197,6 +199,8 @@ def build_asset(
                 np.savez(directory / EMBEDDING_FILE, rows=table.rows, scale=table.scale)
             if lm:
                 shutil.copyfile(lm, directory / LM_FILE)
+            if lexicon:
+                lexicon.save(directory / LEXICON_FILE)
             describe(directory, precision)
             opened[name] = open_model(load_manifest(directory))  # the runtime's own checks
             write_proof(directory / PROOF_FILE, recorded.proof(opened[name]))
@@ -268,7 +272,7 @@ def manifest_values(
 ) -> dict[str, Any]:
     """The manifest of the files in `directory`."""
     config = trained.rnnt.config
-    first = [name for name in (MODEL_FILE, LM_FILE, PROOF_FILE) if (directory / name).exists()]
+    first = [name for name in (MODEL_FILE, LM_FILE, LEXICON_FILE, PROOF_FILE) if (directory / name).exists()]
     names = [*first, *sorted(path.name for path in directory.iterdir() if path.name not in {*first, MANIFEST})]
     return {
         "format": FORMAT, "name": card.name, "task": "transcribe", "language": card.language, "precision": precision,
@@ -279,8 +283,9 @@ def manifest_values(
         "interpreters": list(interpreters),
         "features": {**asdict(trained.features), "mean": rounded(trained.mean), "std": rounded(trained.std)},
         "frames_per_step": config.reduction, "tokens": piece_list(load_pieces(trained.pieces)), "blank": 0,
-        "signatures": signatures(trained.rnnt), "search": dict(card.search), "data": list(card.data),
-        "metrics": list(card.metrics),
+        "signatures": signatures(trained.rnnt), "search": dict(card.search),
+        **({"second_pass": dict(card.second_pass)} if (directory / LEXICON_FILE).exists() else {}),
+        "data": list(card.data), "metrics": list(card.metrics),
     }  # fmt: skip
 
 

@@ -28,12 +28,17 @@ def endpoints(rnnt: Rnnt, embedded: bool = False) -> dict[str, Endpoint]:
         fields = state_type(part, layers)._fields
         return {name: ((1, units if "_c" in name else projection), "float32") for name in fields}
 
+    def encoder(features: Any, *state: Any) -> dict[str, Any]:
+        top, new = rnnt.hidden_step(features, state_type("encoder", c.encoder_layers)(*state))
+        phones = {"phones": rnnt.phones(top[:, None])} if c.phones else {}
+        return {"encoded": rnnt.encoder_to_joiner(top), **phones, **new._asdict()}
+
     encoder_state = state_shapes("encoder", c.encoder_layers, c.encoder_units, c.encoder_projection)
     predictor_state = state_shapes("predictor", c.predictor_layers, c.predictor_units, c.predictor_projection)
     width = ((1, c.joiner), "float32")
     return {
         "encoder": Endpoint(
-            stepper("encoder", c.encoder_layers, rnnt.encoder_step, "encoded"),
+            encoder,
             {"features": ((1, c.reduction, c.features), "float32"), **encoder_state},
         ),
         "predictor": Endpoint(
@@ -63,9 +68,9 @@ def signatures(rnnt: Rnnt) -> dict[str, dict[str, dict[str, list[int]]]]:
             if tensor.startswith(name + "_") == state
         }
 
-    width, symbols = rnnt.config.joiner, rnnt.config.symbols
+    width, symbols, phones = rnnt.config.joiner, rnnt.config.symbols, rnnt.config.phones
     outputs = {
-        "encoder": {"encoded": [1, width]},
+        "encoder": {"encoded": [1, width]} | ({"phones": [1, rnnt.config.reduction, phones]} if phones else {}),
         "predictor": {"predicted": [1, width]},
         "joiner": {"logits": [1, symbols]},
     }

@@ -42,7 +42,7 @@ def encode_all(recognizer: Recognizer, utterances: Sequence[Utterance]) -> list[
         samples = np.concatenate([utterance.samples(recognizer.rate_hz), tail])
         for block in StreamingLogMel(manifest.features, manifest.step_frames).accept(samples):
             encoded, state = recognizer.encode(block, state)
-            frames.append(encoded)
+            frames.append(encoded.frame)
         rows.append((frames, text))
     return rows
 

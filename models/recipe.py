@@ -59,6 +59,7 @@ class Trained:
     mean: np.ndarray
     std: np.ndarray
     features: LogMelConfig
+    phones: tuple[str, ...] = ()  # of the phone head, behind its blank
 
 
 def cached_store(
@@ -136,8 +137,9 @@ def prepare(
     keras.utils.set_random_seed(train.seed)
     keras.config.set_dtype_policy(precision)
     width = human[0].config.stacked_width
-    config = replace(PRESETS[train.preset], features=width, symbols=pieces.vocab_size())
-    write_json(output / "config.json", {"rnnt": asdict(config), "train": asdict(train), "losses": asdict(losses)})
+    config = replace(PRESETS[train.preset], features=width, symbols=pieces.vocab_size(), phones=len(lexicon or ()))
+    settings = {"rnnt": asdict(config), "train": asdict(train), "losses": asdict(losses)}
+    write_json(output / "config.json", settings | {"phones": lexicon.phones if lexicon else []})
     common = {
         "encode": pieces.encode, "phones": lexicon or (lambda _: []), "mean": mean, "std": std, "seed": train.seed,
         "corpus_share": dict(data.corpus_share),
@@ -189,7 +191,7 @@ def load_trained(output: Path) -> Trained:
     rnnt.load_weights(output / "rnnt.weights.h5")
     return Trained(
         rnnt, output / "pieces.model", np.array(norm["mean"], np.float32), np.array(norm["std"], np.float32),
-        LogMelConfig(**norm["features"]),
+        LogMelConfig(**norm["features"]), tuple(settings.get("phones", ())),
     )  # fmt: skip
 
 
@@ -204,11 +206,12 @@ def plot_curves(output: Path) -> Path:
     figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(8, 8), sharex=True)
     train_rows = [r for r in rows if r["kind"] == "train"]
     dev_rows = [r for r in rows if r["kind"] == "dev"]
-    for name in ("transducer", "ctc", "phone_ctc"):
-        top.plot([r["step"] for r in train_rows], [r[name] for r in train_rows], label=name)
+    for name in ("transducer", "ctc", "phone_ctc", "top_phone_ctc"):
+        known = [r for r in train_rows if name in r]
+        top.plot([r["step"] for r in known], [r[name] for r in known], label=name)
     top.set(ylabel="loss per label", yscale="log")
     for name in sorted({k for r in dev_rows for k in r} - {"kind", "step", "epoch"}):
-        if not name.startswith("ctc:"):
+        if ":" not in name:
             bottom.plot([r["step"] for r in dev_rows], [r.get(name) for r in dev_rows], label=name)
     bottom.set(ylabel="greedy word error rate (dev)", xlabel="step", ylim=(0, 1.05))
     for axes in (top, bottom):

@@ -1,6 +1,7 @@
 """Streaming RNN-T recogniser (He et al. 2018, arXiv 1811.06621) in Keras.
 
-Shapes: `B` batch, `S` stacked frames (30 ms), `T` encoder frames (60 ms), `U` labels, `J` joiner width, `V` symbols.
+Shapes: `B` batch, `S` stacked frames (30 ms), `T` encoder frames (60 ms), `U` labels, `J` joiner width, `V` symbols,
+`C` phones, blank included.
 """
 
 from collections import namedtuple
@@ -35,6 +36,7 @@ class RnntConfig:
     symbols: int = 4096  # word pieces, blank included
     residual: bool = False  # add a layer's input to its output where the widths agree
     dropout: float = 0.0
+    phones: int = 0  # symbols of the phone head (30 ms a frame), blank included; 0: there is none
     cell_clip: float | None = None  # cells stay within -clip..clip, as 8 bits need (Sak et al. 2014 clip at 50)
 
     def __post_init__(self) -> None:
@@ -164,6 +166,9 @@ class Rnnt(keras.Model):
             clip=c.cell_clip,
         )
         self.encoder_to_joiner = keras.layers.Dense(c.joiner, name="encoder_to_joiner")
+        self.phone_head = (
+            keras.layers.Dense(c.reduction * c.phones, name="phone_head", dtype="float32") if c.phones else None
+        )
         self.embedding = keras.layers.Embedding(c.symbols, c.embedding, name="embedding")
         self.predictor = LstmStack(
             "predictor", c.predictor_layers, c.predictor_units, c.predictor_projection,
@@ -176,6 +181,8 @@ class Rnnt(keras.Model):
         """Make every weight by one pass over nothing much."""
         c = self.config
         self.call(ops.zeros((1, c.reduction, c.features)), ops.zeros((1, 1), "int32"))
+        if c.phones:
+            self.phones(ops.zeros((1, 1, c.encoder_projection)))
         self.built = True
 
     def call(self, features: Tensor, targets: Tensor, training: bool | None = None) -> Tensor:
@@ -200,6 +207,14 @@ class Rnnt(keras.Model):
         """[B, S, F] -> [B, T, J] with T = S // reduction."""
         return self.encoder_to_joiner(self.hidden_layers(features, training=training)[-1])
 
+    def phones(self, top: Tensor) -> Tensor:
+        """What the last encoder layer puts out [B, T, P] -> logits float32 [B, S, C] of the phones, S = T x reduction.
+
+        A CTC of its own beside the transducer: which sounds there were, whatever words they make.
+        """
+        batch, frames = ops.shape(top)[0], ops.shape(top)[1]
+        return ops.reshape(self.phone_head(top), (batch, frames * self.config.reduction, self.config.phones))
+
     def _reduce(self, x: Tensor) -> Tensor:
         rate, width = self.config.reduction, x.shape[-1]
         batch, frames = ops.shape(x)[0], ops.shape(x)[1] // rate
@@ -218,6 +233,11 @@ class Rnnt(keras.Model):
 
     def encoder_step(self, features: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """features [B, reduction, F] (60 ms) and state -> (encoded [B, J], state)."""
+        top, state = self.hidden_step(features, state)
+        return self.encoder_to_joiner(top), state
+
+    def hidden_step(self, features: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same, but what the last layer puts out [B, P]: the phone head takes it, too."""
         frames = [features[:, i] for i in range(self.config.reduction)]
         for index in range(self.config.encoder_layers):
             if index == self.config.reduction_after:
@@ -227,7 +247,7 @@ class Rnnt(keras.Model):
                 y, state = self.encoder.step(index, frame, state)
                 advanced.append(y)
             frames = advanced
-        return self.encoder_to_joiner(frames[0]), state
+        return frames[0], state
 
     def predictor_step(self, token: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """token int32 [B] and state -> (predicted [B, J], state); begin with BLANK and the zero state."""

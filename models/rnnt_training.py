@@ -23,7 +23,7 @@ class LossConfig:
     transducer: float = 1.0
     additive: float = 0.3  # the joiner that is a sum, which also finds what to prune
     ctc: float = 0.3  # word pieces from the encoder
-    phone_ctc: float = 0.3  # phones from a lower layer
+    phone_ctc: float = 0.3  # phones from a lower layer and, if the recogniser has a head for them, from the last
     phone_layer: int = 1  # before the time reduction: at 30 ms a frame every phone has room
     kept: int = 5  # label positions per frame the joiner is run on
     towers: int = 1  # parts of a batch computed side by side, each on its own core
@@ -40,13 +40,14 @@ class RnntTrainer(keras.Model):
         self.phone_head = keras.layers.Dense(max(phones, 2), name="phone_head", dtype="float32")
         self.acoustic = keras.layers.Dense(symbols, name="acoustic", dtype="float32")
         self.language = keras.layers.Dense(symbols, use_bias=False, name="language", dtype="float32")
-        self.parts = [keras.metrics.Mean(name=n) for n in ("transducer", "additive", "ctc", "phone_ctc")]
+        names = ["transducer", "additive", "ctc", "phone_ctc"] + ["top_phone_ctc"] * bool(rnnt.config.phones)
+        self.parts = [keras.metrics.Mean(name=n) for n in names]
 
     def build(self, input_shape: Any = None) -> None:
         """Nothing here: the first call makes the weights, whose shapes follow from the recogniser's."""
 
     def call(self, batch: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
-        """Sums over the batch of the four losses, the label counts, and `encoded` [B, T, J], `spelled` [B, T]."""
+        """Sums over the batch of losses and label counts; `encoded` [B, T, J], `spelled` [B, T], `sounds` [B, S]."""
         towers = self.config.towers if training else 1
         if towers == 1:
             return self._tower(batch, training)
@@ -79,6 +80,10 @@ class RnntTrainer(keras.Model):
             "encoded": rnnt.encoder_to_joiner(layers[-1]),
             "spelled": ops.argmax(spelled, axis=-1),
         }
+        if rnnt.config.phones:
+            sounds = rnnt.phones(layers[-1])
+            loss = ctc_loss(sounds, batch["phones"], frames * rnnt.config.reduction, batch["phone_labels"])
+            result |= {"top_phone_ctc": ops.sum(loss), "sounds": ops.argmax(sounds, axis=-1)}
         predicted = rnnt.predict_tokens(batch["history"], training=training)
         acoustic, language = self.acoustic(layers[-1]), self.language(predicted)
         if config.transducer or not training:
@@ -97,11 +102,9 @@ class RnntTrainer(keras.Model):
         config = self.config
         labels = ops.maximum(y_pred["labels"], 1.0)
         phones = ops.maximum(y_pred["phone_labels"], 1.0)
-        values = [
-            y_pred["transducer"] / labels, y_pred["additive"] / labels, y_pred["ctc"] / labels,
-            y_pred["phone_ctc"] / phones,
-        ]  # fmt: skip
+        counts = {"phone_ctc": phones, "top_phone_ctc": phones}
+        values = [y_pred[metric.name] / counts.get(metric.name, labels) for metric in self.parts]
         for metric, value in zip(self.parts, values, strict=True):
             metric.update_state(value)
-        weights = (config.transducer, config.additive, config.ctc, config.phone_ctc)
+        weights = (config.transducer, config.additive, config.ctc, config.phone_ctc, config.phone_ctc)[: len(values)]
         return sum(w * v for w, v in zip(weights, values, strict=True) if w)

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,8 +86,8 @@ def prefetch(batches: Iterator[Any], depth: int = 3) -> Iterator[Any]:
         stop.set()
 
 
-def error_counts(reference: list[str], heard: list[str]) -> int:
-    """Fewest insertions, deletions and substitutions that turn one list of words into the other."""
+def error_counts(reference: Sequence[object], heard: Sequence[object]) -> int:
+    """Fewest insertions, deletions and substitutions that turn one sequence into the other."""
     row = list(range(len(heard) + 1))
     for i, word in enumerate(reference, 1):
         previous, row[0] = row[0], i
@@ -195,7 +195,7 @@ class Run:
         return Averaged(self)
 
     def evaluate(self) -> dict[str, float]:
-        """WER of greedy decoding with the averaged weights, of each corpus, and of the CTC head."""
+        """Of each corpus the WER of greedy decoding (averaged weights) and of the CTC head; PER of the phone head."""
         errors: dict[str, int] = defaultdict(int)
         words: dict[str, int] = defaultdict(int)
         examples = []
@@ -213,6 +213,10 @@ class Run:
                     errors["ctc:" + corpus] += error_counts(reference, spelled.split())
                     words[corpus] += len(reference)
                     words["ctc:" + corpus] += len(reference)
+                    if "sounds" in out and (count := int(batch["phone_labels"][row])):
+                        sounds = collapse(out["sounds"][row][: batch["frames"][row]])
+                        errors["phones:" + corpus] += error_counts(batch["phones"][row][:count].tolist(), sounds)
+                        words["phones:" + corpus] += count
                     examples.append({"text": item.text, "heard": heard, "ctc": spelled, "corpus": corpus})
         with (self.directory / "examples.jsonl").open("w") as file:
             file.writelines(json.dumps(e) + "\n" for e in examples)

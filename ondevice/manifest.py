@@ -17,6 +17,7 @@ from ondevice.voice_manifest import parse_vocoder, parse_voice
 
 FORMAT = 1
 LM_FILE = "lm.npz"
+LEXICON_FILE = "lexicon.npz"
 
 # Decoding defaults a manifest may set: (lowest, highest) value allowed.
 SEARCH_RANGES: dict[str, tuple[float, float]] = {
@@ -29,6 +30,18 @@ SEARCH_RANGES: dict[str, tuple[float, float]] = {
     "blank_skip": (0.5, 1.0),
     "emission_delay_s": (0.0, 2.0),
 }
+# Settings of the second pass, which an asset with a lexicon has.
+SECOND_PASS_RANGES: dict[str, tuple[float, float]] = {
+    "beam": (1, 1000),
+    "margin": (0.1, 1000.0),
+    "phone_margin": (0.1, 1000.0),
+    "lm_weight": (0.0, 5.0),
+    "word_bonus": (-10.0, 10.0),
+    "transducer_weight": (0.0, 5.0),
+    "proposals": (1, 100),
+    "transducer_margin": (0.1, 1000.0),
+}
+_WHOLE = ("beam", "max_symbols", "proposals")
 
 
 @dataclass(frozen=True)
@@ -40,11 +53,17 @@ class TranscribeManifest(Manifest):
     tokens: tuple[str, ...]  # SentencePiece pieces by id
     blank: int
     search: Mapping[str, float]  # decoding defaults, keys of SEARCH_RANGES
+    second_pass: Mapping[str, float]  # keys of SECOND_PASS_RANGES
 
     @property
     def lm_path(self) -> Path | None:
         """The language model for shallow fusion, if the asset has one."""
         return self.directory / LM_FILE if LM_FILE in self.files else None
+
+    @property
+    def lexicon_path(self) -> Path | None:
+        """How words sound, if the asset has a second pass."""
+        return self.directory / LEXICON_FILE if LEXICON_FILE in self.files else None
 
     @property
     def step_frames(self) -> int:
@@ -81,7 +100,8 @@ def _parse_recogniser(root: Fields) -> TranscribeManifest:
         frames_per_step=root.integer("frames_per_step", 1, 100),
         tokens=tokens,
         blank=root.integer("blank", 0, len(tokens) - 1),
-        search=_search(root.child("search", optional=True)),
+        search=_settings(root.child("search", optional=True), SEARCH_RANGES),
+        second_pass=_settings(root.child("second_pass", optional=True), SECOND_PASS_RANGES),
     )
     _check_shapes(manifest)
     return manifest
@@ -94,12 +114,12 @@ def _tokens(root: Fields) -> tuple[str, ...]:
     return tuple(tokens)
 
 
-def _search(group: Fields) -> dict[str, float]:
+def _settings(group: Fields, ranges: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     for key, value in group.values.items():
-        if key not in SEARCH_RANGES:
-            raise InputError(f"{group.path}: unknown field {group.prefix + key!r}; known: {', '.join(SEARCH_RANGES)}")
-        low, high = SEARCH_RANGES[key]
-        whole = key in ("beam", "max_symbols")
+        if key not in ranges:
+            raise InputError(f"{group.path}: unknown field {group.prefix + key!r}; known: {', '.join(ranges)}")
+        low, high = ranges[key]
+        whole = key in _WHOLE
         if not is_finite(value) or not low <= value <= high or (whole and type(value) is not int):
             raise group.fail(key, f"{'an integer' if whole else 'a number'} from {low} to {high}")
     return dict(group.values)
@@ -117,6 +137,12 @@ def _check_shapes(manifest: TranscribeManifest) -> None:
     for name, source in (("encoded", "encoder"), ("predicted", "predictor")):
         made = manifest.shape(source, "outputs", name)
         manifest.expect({("joiner", "inputs", name): made}, f"what the {source} makes")
+    if manifest.lexicon_path:
+        if not manifest.lm_path:
+            raise InputError(f"{manifest.directory / MANIFEST}: a {LEXICON_FILE} needs a {LM_FILE} of words beside it")
+        symbols = manifest.shape("encoder", "outputs", "phones", rank=3)[-1]
+        heard = (1, manifest.frames_per_step, symbols)
+        manifest.expect({("encoder", "outputs", "phones"): heard}, "one row for each stacked frame")
 
 
 PARSERS = {"transcribe": _parse_recogniser, "speak": parse_voice, "vocode": parse_vocoder}

@@ -1,6 +1,7 @@
 """The streaming recogniser: audio in, words out, with the interpreter and NumPy alone.
 
-    samples -> log-mel blocks of 60 ms -> encoder step -> search over predictor and joiner -> text, times, confidence
+    samples -> log-mel blocks of 60 ms -> encoder step -> search over predictor and joiner -> partial text
+                                               -> search over sounds, second pass -> text, times, confidence
 
 Audio is worked off in blocks of one encoder step whatever the chunks it came in, so any chunking of the same samples
 gives the same result to the bit.
@@ -19,7 +20,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +36,22 @@ from ondevice.manifest import SEARCH_RANGES, TranscribeManifest
 from ondevice.opening import open_model
 from ondevice.results import Alternative, Result, Word
 from ondevice.search import BeamSearch, Decoded, GreedySearch, LanguageModel, SearchConfig, write_out
+from ondevice.second_pass import SecondPass, SecondPassConfig
+from ondevice.sound_lexicon import SoundLexicon
+from ondevice.sound_search import look_ahead
 from ondevice.tokens import Pieces
-from ondevice.wordlm import load_lm
+from ondevice.wordlm import WordLm, load_lm
 
 Float32 = npt.NDArray[np.float32]
 
 TAIL_S = 0.48  # silence heard after the last sample: a transducer may be that late with its last word
+
+
+class Encoded(NamedTuple):
+    """A step of the encoder."""
+
+    frame: Float32  # [1, J] for the joiner
+    phones: Float32 | None  # [1, frames_per_step, C] logits of the phone head, if there is one
 
 
 class LiteRtTransducer:
@@ -76,6 +87,7 @@ class RecognizerConfig:
 
     beam: int | None = None  # hypotheses kept, 1..64; 1 is greedy
     lm_weight: float | None = None  # 0 leaves the language model out
+    second_pass: bool = True  # where the model has one; greedy search and a weight of 0 leave it out
     n_best: int = 1  # readings in a final result
     bias: tuple[tuple[str, float], ...] = ()  # phrases to favour and their weights, `ondevice.bias.read_bias_file`
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
@@ -105,6 +117,7 @@ class Recognizer:
         self._lm = self.language_model() if self._search.lm_weight else None
         self._bias = PhraseBias(self.config.bias, self.pieces) if self.config.bias else None
         self._encoder = self._model.signatures["encoder"]
+        self._lexicon = self._load_lexicon() if self._lm and self.config.second_pass else None
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] = "rnnt", config: RecognizerConfig | None = None) -> Recognizer:
@@ -130,6 +143,30 @@ class Recognizer:
         path = self.manifest.lm_path
         return load_lm(path, self.pieces) if path else None
 
+    def _load_lexicon(self) -> tuple[SoundLexicon, Float32] | None:
+        """The lexicon and what the language model says of its tree, if the model has a second pass."""
+        path, lm = self.manifest.lexicon_path, self._lm
+        if not path:
+            return None
+        lexicon = SoundLexicon.load(path)
+        known = len(lm.known_words) if isinstance(lm, WordLm) else 0
+        symbols = self.manifest.shape("encoder", "outputs", "phones")[-1]
+        if not isinstance(lm, WordLm) or len(lexicon) != known or len(lexicon.phones) + 1 != symbols:
+            raise InputError(
+                f"{path}: {len(lexicon)} words and {len(lexicon.phones)} phones; expected the {known} words of the "
+                f"language model and the {symbols - 1} phones of the encoder"
+            )
+        return lexicon, look_ahead(lexicon, lm.ngrams)
+
+    def second_pass(self) -> SecondPass | None:
+        """A new second pass over the model's predictor, joiner, lexicon and language model, if it has one."""
+        if self._lexicon is None or not isinstance(self._lm, WordLm):
+            return None
+        config = SecondPassConfig(**self.manifest.second_pass)  # type: ignore[arg-type]  # ranges were checked
+        return SecondPass(
+            self.transducer, self.pieces, self._lexicon[0], self._lm, self._lexicon[1], config, self._bias
+        )
+
     def stream(self) -> Stream:
         """A new stream of audio, independent of all others."""
         return Stream(self)
@@ -154,13 +191,12 @@ class Recognizer:
         """The encoder's state before any audio."""
         return {n: np.zeros(s, np.float32) for n, s in self.manifest.signatures["encoder"].state.items()}
 
-    def encode(self, features: Float32, state: Mapping[str, Float32]) -> tuple[Float32, dict[str, Float32]]:
-        """Log-mel frames [step_frames, M] of one step and the state -> (encoded [1, J], state)."""
+    def encode(self, features: Float32, state: Mapping[str, Float32]) -> tuple[Encoded, dict[str, Float32]]:
+        """What is heard in the log-mel frames [step_frames, M] of one step after the state, and the new state."""
         mean, std = self.manifest.mean_and_std
         stacked = stack_frames((features - mean) / std, self.manifest.features.stack)[None]
         out = self._encoder({"features": stacked, **state})
-        encoded = out.pop("encoded")
-        return encoded, out
+        return Encoded(out.pop("encoded"), out.pop("phones", None)), out
 
 
 def _search_config(manifest: TranscribeManifest, config: RecognizerConfig) -> SearchConfig:
@@ -188,6 +224,7 @@ class Stream:
         self._endpointer = Endpointer(recognizer.config.endpoint, manifest.step_s)
         self._waiting: list[Float32] = []  # log-mel blocks behind an endpoint, oldest first
         self._search = recognizer.search()
+        self._second_pass = recognizer.second_pass()
         self._samples = 0  # accepted in all
         self._now_s = 0.0  # how far the stream was heard
         self._begin()
@@ -195,6 +232,8 @@ class Stream:
     def _begin(self) -> None:
         self._state = self._recognizer.initial_state()
         self._search.reset()
+        if self._second_pass:
+            self._second_pass.reset()
         self._endpointer.reset()
         self._start_s = self._now_s
         self._steps = 0  # of the utterance
@@ -225,9 +264,14 @@ class Stream:
             self._endpoint = self._endpointer.reached(None if trail is None else trail.frame)
         del self._waiting[:done]
 
-    def _hear(self, block: Float32) -> None:
+    def _search_on(self, block: Float32) -> None:
         encoded, self._state = self._recognizer.encode(block, self._state)
-        self._search.advance(encoded)
+        self._search.advance(encoded.frame)
+        if self._second_pass and encoded.phones is not None:
+            self._second_pass.accept(encoded.frame, encoded.phones)
+
+    def _hear(self, block: Float32) -> None:
+        self._search_on(block)
         self._endpointer.accept(block)
         self._steps += 1
         self._now_s = self._start_s + self._steps * self._step_s
@@ -241,12 +285,12 @@ class Stream:
         if not (self._finished or self._endpoint):
             tail = np.zeros(round(TAIL_S * self._recognizer.rate_hz), np.float32)
             for block in self._log_mel.accept(tail):
-                encoded, self._state = self._recognizer.encode(block, self._state)
-                self._search.advance(encoded)
+                self._search_on(block)
             self._log_mel.reset()
             self._now_s = self._samples / self._recognizer.rate_hz
         self._finished = True
-        return self._result(self._search.n_best())
+        readings = self._search.n_best()
+        return self._result(self._second_pass.n_best(readings) if self._second_pass else readings)
 
     def reset(self) -> None:
         """Begin the next utterance, first with the audio that waits behind the endpoint."""

@@ -154,7 +154,7 @@ class GreedySearch:
             if token == blank:
                 break
             best.history = History(token, best.history)
-            best.trail = Emission(self.frame, _confidence(logprobs, token, blank), best.trail)
+            best.trail = Emission(self.frame, confidence(logprobs, token, blank), best.trail)
             self._predicted, self._state = self._model.predict(token, self._state)
         self.frame += 1
 
@@ -324,7 +324,7 @@ class BeamSearch:
                 child.bias_state = self._bias.advance(history.bias_state, token)
             self._remembered.append(child)
         child.used = self.frame
-        trail = Emission(self.frame, _confidence(row, token, self._model.blank), hypothesis.trail)
+        trail = Emission(self.frame, confidence(row, token, self._model.blank), hypothesis.trail)
         return Hypothesis(score, child, trail)
 
     @staticmethod
@@ -377,7 +377,7 @@ def _badness(hypothesis: Hypothesis) -> float:
     return -hypothesis.score
 
 
-def _confidence(logprobs: Float32, token: int, blank: int) -> float:
+def confidence(logprobs: Float32, token: int, blank: int) -> float:
     """Probability of the token given that this frame emits one."""
     emits = -math.expm1(float(logprobs[blank]))
     return min(1.0, math.exp(float(logprobs[token])) / max(emits, 1e-12))

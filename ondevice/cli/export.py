@@ -43,6 +43,12 @@ def rnnt(
     max_size: MaxSize = None,
     target: Target = "cpu",
     lm: Annotated[Path | None, typer.Option(help="Language model of `ondevice train lm` to ship with it.")] = None,
+    lexicon: Annotated[
+        Path | None, typer.Option(help="CMUdict file: with it and --lm the asset has a second pass over sounds.")
+    ] = None,
+    pronunciation: Annotated[
+        Path | None, typer.Option(help="File of `ondevice train lexicon`: how words outside --lexicon sound.")
+    ] = None,
     labelled: Annotated[
         list[Path] | None, typer.Option(help="Manifest on which word error rates are compared. Repeatable.")
     ] = None,
@@ -60,10 +66,11 @@ def rnnt(
 
     utterances = read_utterances(labelled, split) if labelled else []
     samples = read_audio(recording)
-    curves = run / "curves.png"
+    curves, trained = run / "curves.png", load_trained(run)
+    sounds = _sounds(trained, run, lm, lexicon, pronunciation) if lexicon else None
     report = build_asset(
-        load_trained(run), output, Card.load(card), wanted, (samples, text), lm, utterances,
-        curves if curves.exists() else None, _say, calibration,
+        trained, output, Card.load(card), wanted, (samples, text), lm, utterances,
+        curves if curves.exists() else None, _say, calibration, sounds,
     )  # fmt: skip
     for precision, rows in report["parity"].items():
         worst = max(rows, key=lambda row: row["relative_rms"])
@@ -79,6 +86,24 @@ def rnnt(
     for name, wer in report.get("wer", {}).items():
         print(f"{name:<13} greedy WER {wer:.4f} on {report['utterances']} utterances")
     print(f"{output}: written", file=sys.stderr)
+
+
+def _sounds(trained: Any, run: Path, lm: Path | None, lexicon: Path, pronunciation: Path | None) -> Any:
+    """The lexicon of the second pass."""
+    from export.sounds import sound_lexicon
+    from models.pieces import load_pieces, piece_list
+    from ondevice.tokens import Pieces
+    from ondevice.wordlm import WordLm, load_lm
+
+    if not trained.phones:
+        raise InputError(
+            f"--lexicon {lexicon}: {run} was trained without phones; expected a run trained with --lexicon"
+        )
+    processor = load_pieces(trained.pieces)
+    words = load_lm(lm, Pieces(piece_list(processor))) if lm else None
+    if not isinstance(words, WordLm):
+        raise InputError(f"--lexicon {lexicon}: needs --lm with a language model of words")
+    return sound_lexicon(words.known_words, processor.encode, trained.phones, lexicon, pronunciation)
 
 
 @app.command("tune")
