@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +18,29 @@ pytest.importorskip("sentencepiece")
 import soundfile
 
 from ondevice.assets import load_manifest
-from ondevice.recognizer import Recognizer
+from ondevice.recognizer import Recognizer, RecognizerConfig
 
 ROOT = Path(__file__).parents[1]
 SENTENCES = [
     "one two three", "seven eight", "two one", "the quick brown fox", "three", "jumps over a lazy dog", "one", "five",
 ]  # fmt: skip
+DICTIONARY = """one W AH1 N
+two T UW1
+three TH R IY1
+seven S EH1 V AH0 N
+eight EY1 T
+the DH AH0
+the(2) DH IY0
+quick K W IH1 K
+brown B R AW1 N
+fox F AA1 K S
+jumps JH AH1 M P S
+over OW1 V ER0
+a AH0
+a(2) EY1
+dog D AO1 G
+five F AY1 V
+"""  # lazy is not in it
 
 
 def ondevice(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -45,6 +63,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         split = "dev" if number % 6 == 5 else "train"
         rows.append({"file": f"{number}.wav", "text": sentence, "seconds": len(samples) / 16_000, "split": split})
     (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "dictionary.txt").write_text(DICTIONARY)
     (folder / "text.txt").write_text("".join(f"{s}\n" for s in SENTENCES))
     return folder
 
@@ -53,7 +72,7 @@ def train_options(corpus: Path, output: Path, steps: int) -> list[str | Path]:
     return [
         "train", "rnnt", "--data", corpus, "--output", output, "--cache", corpus.parent / "cache", "--preset", "tiny",
         "--symbols", "32", "--steps", str(steps), "--cooldown", "1", "--batch-seconds", "20", "--towers", "1",
-        "--jobs", "1", "--evaluate-steps", "100000",
+        "--jobs", "1", "--evaluate-steps", "100000", "--lexicon", corpus / "dictionary.txt",
     ]  # fmt: skip
 
 
@@ -98,6 +117,15 @@ def test_export_gives_an_asset_that_the_runtime_loads(corpus: Path, run: Path, t
     samples, _ = soundfile.read(corpus / "0.wav", dtype="float32")
     Recognizer.load(asset).transcribe(samples)
 
+    done = ondevice("export", "rnnt", run, "--output", asset, *options, "--lexicon", corpus / "dictionary.txt")
+    assert done.returncode == 0, done.stderr
+    assert load_manifest(asset).lexicon_path == asset / "lexicon.npz"
+    recognizer = Recognizer.load(asset)
+    assert recognizer.second_pass() is not None
+    recognizer.transcribe(samples)
+    for config in (RecognizerConfig(second_pass=False), RecognizerConfig(beam=1), RecognizerConfig(lm_weight=0.0)):
+        assert Recognizer.load(asset, config).second_pass() is None
+
     before = sorted((p.name, p.stat().st_mtime_ns) for p in asset.iterdir())
     done = ondevice("export", "rnnt", run, "--output", asset, *options, "--quantize", "int3")
     assert done.returncode == 2
@@ -105,6 +133,27 @@ def test_export_gives_an_asset_that_the_runtime_loads(corpus: Path, run: Path, t
         "ondevice: --quantize int3: expected one of float32, float16, int8, int8-full, int4, mixed"
     ]
     assert sorted((p.name, p.stat().st_mtime_ns) for p in asset.iterdir()) == before
+
+
+def test_a_second_pass_needs_a_model_of_words_and_a_run_that_knows_phones(
+    corpus: Path, run: Path, tmp_path: Path
+) -> None:
+    card, asset = tmp_path / "card.json", tmp_path / "asset"
+    card.write_text(json.dumps({"name": "tones", "description": "d", "licence": "CC0"}))
+    options = ["--card", card, "--recording", corpus / "0.wav", "--text", SENTENCES[0], "--output", asset]
+    dictionary = corpus / "dictionary.txt"
+    done = ondevice("export", "rnnt", run, *options, "--lexicon", dictionary)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].endswith("needs --lm with a language model of words")
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    settings = json.loads((run / "config.json").read_text())
+    assert len(settings["phones"]) + 1 == settings["rnnt"]["phones"]
+    (other / "config.json").write_text(json.dumps(settings | {"phones": []}))
+    done = ondevice("export", "rnnt", other, *options, "--lexicon", dictionary)
+    assert done.returncode == 2
+    assert "was trained without phones; expected a run trained with --lexicon" in done.stderr.splitlines()[-1]
+    assert not asset.exists()
 
 
 def test_an_export_at_8_bits_everywhere_hears_and_has_parts_for_an_edge_tpu(

@@ -8,10 +8,13 @@ import soundfile
 
 from models.ngram import estimate
 from ondevice.recognizer import Recognizer, RecognizerConfig
+from ondevice.sound_lexicon import SoundLexicon
+from ondevice.wordlm import WordLm
 from tests.ondevice.hearing import HASTY, OFF, add_lm
 from tests.ondevice.sounds import KINDS, sound
 from tests.ondevice.toy import TOKENS, build_toy_asset
 from tests.ondevice.toy_voice import build_toy_voice
+from tests.ondevice.word_sounds import make_lexicon, make_lm
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +68,15 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def recognizer(toy_asset: Path) -> Recognizer:
     return Recognizer.load(toy_asset)
+
+
+@pytest.fixture(scope="session")
+def word_lm() -> WordLm:
+    """Of four words, see `tests.ondevice.word_sounds`."""
+    return make_lm()
+
+
+@pytest.fixture(scope="session")
+def word_lexicon(word_lm: WordLm) -> SoundLexicon:
+    """How they sound."""
+    return make_lexicon(word_lm)

@@ -1,0 +1,149 @@
+"""The second pass: each of its scores against one that tries everything, and what wins when they disagree."""
+
+from itertools import combinations_with_replacement
+
+import numpy as np
+import pytest
+
+from ondevice.bias import PhraseBias
+from ondevice.search import Decoded
+from ondevice.second_pass import MOST_FRAMES, SecondPass, SecondPassConfig, phone_scores
+from ondevice.sound_lexicon import SoundLexicon
+from ondevice.sound_search import look_ahead
+from ondevice.wordlm import WordLm
+from tests.ondevice.search_models import Tables, encoded
+from tests.ondevice.word_sounds import AA, IY, PHONES, PIECES, B, ctc, random_sounds, spell
+
+FRAMES, SYMBOLS = 3, len(PHONES) + 1
+EVERYTHING = SecondPassConfig(
+    beam=1000, margin=1e9, phone_margin=1e9, proposals=1000, transducer_margin=1e9, lm_weight=0.7, word_bonus=0.3,
+)  # fmt: skip
+
+
+def make_pass(
+    lexicon: SoundLexicon, lm: WordLm, model: Tables, config: SecondPassConfig = EVERYTHING,
+    bias: PhraseBias | None = None,
+) -> SecondPass:  # fmt: skip
+    return SecondPass(model, PIECES, lexicon, lm, look_ahead(lexicon, lm.ngrams), config, bias)
+
+
+def listen(second: SecondPass, sounds: np.ndarray) -> None:
+    """Two frames of sounds for each encoder frame."""
+    for frame in range(len(sounds) // 2):
+        second.accept(encoded(frame), sounds[None, 2 * frame : 2 * frame + 2])
+
+
+def text_logprob(lm: WordLm, tokens: list[int]) -> float:
+    state, total = lm.initial_state(), 0.0
+    for token in tokens:
+        total += float(lm.scores(state)[token])
+        state = lm.advance(state, token)
+    return total + lm.final(state)
+
+
+def transducer_logprob(model: Tables, tokens: list[int]) -> float:
+    """Summed over every way to spread the tokens over the frames."""
+    scores = []
+    for places in combinations_with_replacement(range(FRAMES), len(tokens)):
+        score = sum(model.row(frame + 1, tuple(tokens[:n]))[tokens[n]] for n, frame in enumerate(places))
+        blanks = (model.row(frame + 1, tuple(tokens[: sum(p <= frame for p in places)]))[0] for frame in range(FRAMES))
+        scores.append(float(score + sum(blanks)))
+    return float(np.logaddexp.reduce(scores))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_phone_scores_are_sums_over_all_paths(seed: int) -> None:
+    sounds = random_sounds(5, seed)
+    every = ctc(sounds)
+    sequences = [(), (AA,), (AA, AA), (B, AA, IY), (AA, B, AA, B, AA), (IY, IY, IY)]
+    np.testing.assert_allclose(phone_scores(sounds, sequences), [every[phones] for phones in sequences], atol=1e-4)
+    assert phone_scores(sounds, [(AA,) * 4])[0] == -np.inf  # needs seven frames
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_readings_are_scored_by_transducer_phones_language_model_and_length(
+    word_lexicon: SoundLexicon, word_lm: WordLm, seed: int
+) -> None:
+    model, sounds = Tables(len(PIECES), seed), random_sounds(2 * FRAMES, seed)
+    second = make_pass(word_lexicon, word_lm, model)
+    listen(second, sounds)
+    heard = ctc(sounds)
+    readings = second.n_best([Decoded(spell("a"), [0], [1.0], 0.0)])
+    said = {PIECES.text(reading.tokens): reading for reading in readings}
+    assert {"", "a", "ab", "ba"} <= set(said)
+    assert [r.score for r in readings] == sorted((r.score for r in readings), reverse=True)
+    ways = {"": [()], "ab": [(AA, B)], "a ba": [(AA, B, AA), (IY, B, AA), (AA, B, AA, AA), (IY, B, AA, AA)]}
+    for text in set(ways) & set(said):
+        tokens = spell(text)
+        rest = 0.6 * transducer_logprob(model, tokens) + 0.7 * text_logprob(word_lm, tokens) + 0.3 * len(text.split())
+        assert min(abs(said[text].score - heard[way] - rest) for way in ways[text]) < 2e-3, text
+        assert len(said[text].frames) == len(tokens)
+        assert said[text].frames == sorted(said[text].frames)
+        assert all(0 <= c <= 1 for c in said[text].confidences)
+
+
+def test_sounds_correct_what_the_transducer_misheard(word_lexicon: SoundLexicon, word_lm: WordLm) -> None:
+    model = Tables(len(PIECES), 3)
+    sounds = np.full((2 * FRAMES, SYMBOLS), -9.0, np.float32)
+    for frame, phone in enumerate([B, AA, 0, AA, B, 0]):
+        sounds[frame, phone] = 5.0
+    second = make_pass(word_lexicon, word_lm, model, SecondPassConfig())
+    listen(second, sounds)
+    assert PIECES.text(second.n_best([Decoded(spell("a a"), [0, 1], [1.0, 1.0], 0.0)])[0].tokens) == "ba ab"
+    deaf = make_pass(word_lexicon, word_lm, model, SecondPassConfig(transducer_weight=0.0))
+    listen(deaf, sounds)
+    assert PIECES.text(deaf.n_best([])[0].tokens) == "ba ab"
+
+
+def test_a_word_that_no_list_knows_can_win_by_its_letters(word_lm: WordLm, word_lexicon: SoundLexicon) -> None:
+    class Said:
+        """Knows that bab is said B AA B."""
+
+        def __call__(self, word: str) -> tuple[str, ...]:
+            return tuple({"a": "AA1", "b": "B"}[letter] for letter in word)
+
+    rows = range(len(word_lexicon.word))
+    lexicon = SoundLexicon(
+        PHONES, word_lexicon.word.tolist(), [word_lexicon.sound(row) for row in rows],
+        [word_lexicon.pieces(word) for word in range(len(word_lexicon))], Said(),  # type: ignore[arg-type]
+    )  # fmt: skip
+    sounds = np.full((2 * FRAMES, SYMBOLS), -9.0, np.float32)
+    for frame, phone in enumerate([B, AA, B, 0, 0, 0]):
+        sounds[frame, phone] = 9.0
+    second = make_pass(lexicon, word_lm, Tables(len(PIECES), 5), SecondPassConfig(transducer_weight=0.1))
+    listen(second, sounds)
+    found = second.n_best([Decoded(spell("bab"), [0, 1], [1.0, 1.0], 0.0)])
+    assert PIECES.text(found[0].tokens) == "bab"
+
+
+def test_a_phrase_that_is_favoured_wins(word_lexicon: SoundLexicon, word_lm: WordLm) -> None:
+    model, sounds = Tables(len(PIECES), 1), random_sounds(2 * FRAMES, 1)
+    texts = []
+    for bias in (None, PhraseBias([("abb ba", 20.0)], PIECES)):
+        second = make_pass(word_lexicon, word_lm, model, bias=bias)
+        listen(second, sounds)
+        texts.append(PIECES.text(second.n_best([])[0].tokens))
+    assert texts[0] != "abb ba"
+    assert texts[1] == "abb ba"
+
+
+def test_the_transducer_is_asked_about_few_proposals(word_lexicon: SoundLexicon, word_lm: WordLm) -> None:
+    second = make_pass(word_lexicon, word_lm, Tables(len(PIECES)), SecondPassConfig(proposals=2, margin=30))
+    listen(second, random_sounds(2 * FRAMES))
+    assert len(second.n_best([])) <= 2
+
+
+def test_an_utterance_without_frames_or_beyond_two_minutes_stays_as_it_was(
+    word_lexicon: SoundLexicon, word_lm: WordLm
+) -> None:
+    first = [Decoded(spell("ab"), [0], [1.0], -1.0)]
+    second = make_pass(word_lexicon, word_lm, Tables(len(PIECES)), SecondPassConfig(beam=2))
+    assert second.n_best(first) == first
+    sound = random_sounds(2)[None]
+    for frame in range(MOST_FRAMES + 10):
+        second.accept(encoded(frame), sound)
+    assert second.n_best(first) == first
+    assert len(second._encoded) <= MOST_FRAMES
+    second.reset()
+    second.accept(encoded(0), sound)
+    assert second.n_best(first) != first
