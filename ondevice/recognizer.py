@@ -158,11 +158,17 @@ class Recognizer:
             )
         return lexicon, look_ahead(lexicon, lm.ngrams)
 
-    def second_pass(self) -> SecondPass | None:
-        """A new second pass over the model's predictor, joiner, lexicon and language model, if it has one."""
+    @property
+    def search_config(self) -> SearchConfig:
+        """Settings of the search in effect."""
+        return self._search
+
+    def second_pass(self, config: SecondPassConfig | None = None) -> SecondPass | None:
+        """A new second pass if the model has one and it is wanted; None takes the manifest's settings."""
         if self._lexicon is None or not isinstance(self._lm, WordLm):
             return None
-        config = SecondPassConfig(**self.manifest.second_pass)  # type: ignore[arg-type]  # ranges were checked
+        if config is None:
+            config = SecondPassConfig(**self.manifest.second_pass)  # type: ignore[arg-type]  # ranges were checked
         return SecondPass(
             self.transducer, self.pieces, self._lexicon[0], self._lm, self._lexicon[1], config, self._bias
         )

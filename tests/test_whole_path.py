@@ -123,6 +123,13 @@ def test_export_gives_an_asset_that_the_runtime_loads(corpus: Path, run: Path, t
     recognizer = Recognizer.load(asset)
     assert recognizer.second_pass() is not None
     recognizer.transcribe(samples)
+    for more in ([], ["--second-pass"]):
+        done = ondevice("export", "tune", asset, corpus, "--limit", "2", *more)
+        assert done.returncode == 0, done.stderr
+        *trials, best = done.stdout.splitlines()
+        errors = [float(line.split("WER")[1]) for line in trials]
+        assert len(errors) > 2
+        assert best.endswith(f"WER {min(errors):.4f}  best")
     for config in (RecognizerConfig(second_pass=False), RecognizerConfig(beam=1), RecognizerConfig(lm_weight=0.0)):
         assert Recognizer.load(asset, config).second_pass() is None
 

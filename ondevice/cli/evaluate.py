@@ -27,6 +27,9 @@ def evaluate(
     lm_weight: Annotated[
         float | None, typer.Option(help="Weight of the language model; else as the model says.")
     ] = None,
+    second_pass: Annotated[
+        bool, typer.Option(help="Weigh all readings again, by their sounds too, at the end of an utterance.")
+    ] = True,
     split: Annotated[str, typer.Option(help="Split to evaluate where lines name one, or `all`.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many utterances of a manifest.")] = None,
     normalize: Annotated[
@@ -51,14 +54,16 @@ def evaluate(
 
     normalizing = normalizer(normalize)
     utterances = read_utterances(manifests, None if split == "all" else split, limit)
-    recognizer = Recognizer.load(model, RecognizerConfig(beam=beam, lm_weight=lm_weight, threads=threads))
+    recognizer = Recognizer.load(
+        model, RecognizerConfig(beam=beam, lm_weight=lm_weight, second_pass=second_pass, threads=threads)
+    )
     with _progress(len(utterances)) as show:
         report = run(
             recognizer, utterances, normalize=normalizing, chunk_ms=streaming_chunk_ms, jobs=jobs, on_outcome=show
         )
     settings = {
         "model": recognizer.manifest.name, "precision": recognizer.manifest.precision, "beam": beam,
-        "lm_weight": lm_weight, "split": split, "limit": limit, "normalize": normalize,
+        "lm_weight": lm_weight, "second_pass": second_pass, "split": split, "limit": limit, "normalize": normalize,
         "streaming_chunk_ms": streaming_chunk_ms, "threads": threads, "jobs": jobs,
     }  # fmt: skip
     if as_json:

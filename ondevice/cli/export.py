@@ -112,7 +112,8 @@ def tune(
     manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="Labelled recordings.")],
     split: Annotated[str, typer.Option(help="Split to tune on.")] = "dev",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many utterances of a manifest.")] = None,
-    beam: Annotated[int, typer.Option(min=1, max=64, help="Hypotheses kept.")] = 4,
+    beam: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept; else as the model says.")] = None,
+    second_pass: Annotated[bool, typer.Option("--second-pass", help="Tune the second pass, not the first.")] = False,
 ) -> None:
     """Find the weights of language model, prior and length bonus that give the fewest word errors on a dev split."""
     from ondevice.checkout import require_checkout
@@ -127,7 +128,7 @@ def tune(
         settings = "  ".join(f"{name} {value:5.2f}" for name, value in trial.settings.items())
         print(f"{settings}  WER {trial.wer:.4f}{mark}", flush=True)
 
-    show(run(Recognizer.load(model), read_utterances(manifests, split, limit), beam, show), "  best")
+    show(run(Recognizer.load(model), read_utterances(manifests, split, limit), beam, show, second_pass), "  best")
 
 
 @app.command("voice")

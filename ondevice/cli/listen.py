@@ -27,6 +27,9 @@ def listen(
     lm_weight: Annotated[
         float | None, typer.Option(help="Weight of the language model. (default: the model's)")
     ] = None,
+    second_pass: Annotated[
+        bool, typer.Option(help="Weigh all readings again, by their sounds too, at the end of an utterance.")
+    ] = True,
     bias: Annotated[
         Path | None, typer.Option(help="File of phrases to favour: one a line, perhaps a tab and a weight.")
     ] = None,
@@ -62,8 +65,8 @@ def listen(
     from ondevice.recognizer import Recognizer, RecognizerConfig
 
     config = RecognizerConfig(
-        beam=beam, lm_weight=lm_weight, n_best=n_best, bias=read_bias_file(bias) if bias else (),
-        endpoint=EndpointConfig(silence_s=endpoint_silence), threads=threads,
+        beam=beam, lm_weight=lm_weight, second_pass=second_pass, n_best=n_best,
+        bias=read_bias_file(bias) if bias else (), endpoint=EndpointConfig(silence_s=endpoint_silence), threads=threads,
     )  # fmt: skip
     recognizer = Recognizer.load(model, config)
     for phrase in recognizer.unspelled:

@@ -37,6 +37,9 @@ def transcribe(
     lm_weight: Annotated[
         float | None, typer.Option(help="Weight of the language model; else as the model says.")
     ] = None,
+    second_pass: Annotated[
+        bool, typer.Option(help="Weigh all readings again, by their sounds too, at the end of an utterance.")
+    ] = True,
     bias: Annotated[
         Path | None, typer.Option(help="File of phrases to favour: one a line, perhaps a tab and a weight.")
     ] = None,
@@ -69,8 +72,8 @@ def transcribe(
     from ondevice.recognizer import Recognizer, RecognizerConfig
 
     config = RecognizerConfig(
-        beam=beam, lm_weight=lm_weight, n_best=n_best, bias=read_bias_file(bias) if bias else (),
-        endpoint=EndpointConfig(silence_s=endpoint_silence), threads=threads,
+        beam=beam, lm_weight=lm_weight, second_pass=second_pass, n_best=n_best,
+        bias=read_bias_file(bias) if bias else (), endpoint=EndpointConfig(silence_s=endpoint_silence), threads=threads,
     )  # fmt: skip
     recognizer = Recognizer.load(model, config)
     for phrase in recognizer.unspelled:

@@ -40,6 +40,9 @@ def main() -> None:
     recognizers: dict[str, Recognize] = {
         "PocketSphinx 5.1.1": pocketsphinx(),
         options.model: Transcriber(Recognizer.load(options.model)),
+        f"{options.model}, first pass": Transcriber(
+            Recognizer.load(options.model, RecognizerConfig(second_pass=False))
+        ),
         f"{options.model}, greedy": Transcriber(Recognizer.load(options.model, RecognizerConfig(beam=1))),
     }
     print(f"{'corpus':<22} {'recogniser':<20} {'WER':>7} {'95 % interval':>18} {'CER':>7} {'RTF':>8}")
