@@ -29,9 +29,8 @@ def endpoints(rnnt: Rnnt, embedded: bool = False) -> dict[str, Endpoint]:
         return {name: ((1, units if "_c" in name else projection), "float32") for name in fields}
 
     def encoder(features: Any, *state: Any) -> dict[str, Any]:
-        top, new = rnnt.hidden_step(features, state_type("encoder", c.encoder_layers)(*state))
-        phones = {"phones": rnnt.phones(top[:, None])} if c.phones else {}
-        return {"encoded": rnnt.encoder_to_joiner(top), **phones, **new._asdict()}
+        encoded, phones, new = rnnt.hearing_step(features, state_type("encoder", c.encoder_layers)(*state))
+        return {"encoded": encoded, **({} if phones is None else {"phones": phones}), **new._asdict()}
 
     encoder_state = state_shapes("encoder", c.encoder_layers, c.encoder_units, c.encoder_projection)
     predictor_state = state_shapes("predictor", c.predictor_layers, c.predictor_units, c.predictor_projection)

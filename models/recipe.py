@@ -131,8 +131,6 @@ def prepare(
     pieces = load_pieces(pieces_path)
     mean, std = _normalisation(output / "norm.json", human)
     lexicon = Lexicon(data.lexicon) if data.lexicon else None
-    if lexicon is None:
-        losses = replace(losses, phone_ctc=0.0)
 
     keras.utils.set_random_seed(train.seed)
     keras.config.set_dtype_policy(precision)
@@ -154,7 +152,7 @@ def prepare(
     )
     rnnt = Rnnt(config)
     rnnt.build()  # a model that was only ever a part of the trainer cannot be saved alone
-    trainer = RnntTrainer(rnnt, len(lexicon) if lexicon else 2, losses)
+    trainer = RnntTrainer(rnnt, losses)
     run = Run(output, trainer, maker, watcher, pieces.decode, train)
     if run.restore():
         say(f"going on from step {run.step}")
@@ -206,7 +204,7 @@ def plot_curves(output: Path) -> Path:
     figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(8, 8), sharex=True)
     train_rows = [r for r in rows if r["kind"] == "train"]
     dev_rows = [r for r in rows if r["kind"] == "dev"]
-    for name in ("transducer", "ctc", "phone_ctc", "top_phone_ctc"):
+    for name in ("transducer", "ctc", "phone_ctc"):
         known = [r for r in train_rows if name in r]
         top.plot([r["step"] for r in known], [r[name] for r in known], label=name)
     top.set(ylabel="loss per label", yscale="log")

@@ -36,7 +36,7 @@ class RnntConfig:
     symbols: int = 4096  # word pieces, blank included
     residual: bool = False  # add a layer's input to its output where the widths agree
     dropout: float = 0.0
-    phones: int = 0  # symbols of the phone head (30 ms a frame), blank included; 0: there is none
+    phones: int = 0  # symbols of the phone head on the layers before the reduction, blank included; 0: there is none
     cell_clip: float | None = None  # cells stay within -clip..clip, as 8 bits need (Sak et al. 2014 clip at 50)
 
     def __post_init__(self) -> None:
@@ -166,9 +166,7 @@ class Rnnt(keras.Model):
             clip=c.cell_clip,
         )
         self.encoder_to_joiner = keras.layers.Dense(c.joiner, name="encoder_to_joiner")
-        self.phone_head = (
-            keras.layers.Dense(c.reduction * c.phones, name="phone_head", dtype="float32") if c.phones else None
-        )
+        self.phone_head = keras.layers.Dense(c.phones, name="phone_head", dtype="float32") if c.phones else None
         self.embedding = keras.layers.Embedding(c.symbols, c.embedding, name="embedding")
         self.predictor = LstmStack(
             "predictor", c.predictor_layers, c.predictor_units, c.predictor_projection,
@@ -182,7 +180,7 @@ class Rnnt(keras.Model):
         c = self.config
         self.call(ops.zeros((1, c.reduction, c.features)), ops.zeros((1, 1), "int32"))
         if c.phones:
-            self.phones(ops.zeros((1, 1, c.encoder_projection)))
+            self.phone_head.build((None, None, c.encoder_projection))
         self.built = True
 
     def call(self, features: Tensor, targets: Tensor, training: bool | None = None) -> Tensor:
@@ -207,13 +205,12 @@ class Rnnt(keras.Model):
         """[B, S, F] -> [B, T, J] with T = S // reduction."""
         return self.encoder_to_joiner(self.hidden_layers(features, training=training)[-1])
 
-    def phones(self, top: Tensor) -> Tensor:
-        """What the last encoder layer puts out [B, T, P] -> logits float32 [B, S, C] of the phones, S = T x reduction.
+    def phones(self, layers: list[Tensor]) -> Tensor:
+        """`hidden_layers` -> logits float32 [B, S, C] of the phones, from the last layer before the time reduction.
 
         A CTC of its own beside the transducer: which sounds there were, whatever words they make.
         """
-        batch, frames = ops.shape(top)[0], ops.shape(top)[1]
-        return ops.reshape(self.phone_head(top), (batch, frames * self.config.reduction, self.config.phones))
+        return self.phone_head(layers[self.config.reduction_after - 1])
 
     def _reduce(self, x: Tensor) -> Tensor:
         rate, width = self.config.reduction, x.shape[-1]
@@ -233,21 +230,26 @@ class Rnnt(keras.Model):
 
     def encoder_step(self, features: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """features [B, reduction, F] (60 ms) and state -> (encoded [B, J], state)."""
-        top, state = self.hidden_step(features, state)
-        return self.encoder_to_joiner(top), state
+        encoded, _, state = self.hearing_step(features, state)
+        return encoded, state
 
-    def hidden_step(self, features: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The same, but what the last layer puts out [B, P]: the phone head takes it, too."""
+    def hearing_step(
+        self, features: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+        """The same with the phone head's logits [B, reduction, C], if there is one: (encoded, phones, state)."""
+        phones = None
         frames = [features[:, i] for i in range(self.config.reduction)]
         for index in range(self.config.encoder_layers):
             if index == self.config.reduction_after:
+                if self.phone_head is not None:
+                    phones = ops.stack([self.phone_head(frame) for frame in frames], axis=1)
                 frames = [ops.concatenate(frames, axis=-1)]
             advanced = []
             for frame in frames:
                 y, state = self.encoder.step(index, frame, state)
                 advanced.append(y)
             frames = advanced
-        return frames[0], state
+        return self.encoder_to_joiner(frames[0]), phones, state
 
     def predictor_step(self, token: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """token int32 [B] and state -> (predicted [B, J], state); begin with BLANK and the zero state."""

@@ -23,8 +23,7 @@ class LossConfig:
     transducer: float = 1.0
     additive: float = 0.3  # the joiner that is a sum, which also finds what to prune
     ctc: float = 0.3  # word pieces from the encoder
-    phone_ctc: float = 0.3  # phones from a lower layer and, if the recogniser has a head for them, from the last
-    phone_layer: int = 1  # before the time reduction: at 30 ms a frame every phone has room
+    phone_ctc: float = 0.3  # phones from the recogniser's phone head, if it has one
     kept: int = 5  # label positions per frame the joiner is run on
     towers: int = 1  # parts of a batch computed side by side, each on its own core
 
@@ -32,15 +31,14 @@ class LossConfig:
 class RnntTrainer(keras.Model):
     """Losses of a batch: `call` takes the dict of arrays `BatchMaker` makes and returns sums and counts."""
 
-    def __init__(self, rnnt: Rnnt, phones: int, config: LossConfig = LossConfig(), **kwargs: Any) -> None:
+    def __init__(self, rnnt: Rnnt, config: LossConfig = LossConfig(), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rnnt, self.config = rnnt, config
         symbols = rnnt.config.symbols
         self.ctc_head = keras.layers.Dense(symbols, name="ctc_head", dtype="float32")
-        self.phone_head = keras.layers.Dense(max(phones, 2), name="phone_head", dtype="float32")
         self.acoustic = keras.layers.Dense(symbols, name="acoustic", dtype="float32")
         self.language = keras.layers.Dense(symbols, use_bias=False, name="language", dtype="float32")
-        names = ["transducer", "additive", "ctc", "phone_ctc"] + ["top_phone_ctc"] * bool(rnnt.config.phones)
+        names = ["transducer", "additive", "ctc"] + ["phone_ctc"] * bool(rnnt.config.phones)
         self.parts = [keras.metrics.Mean(name=n) for n in names]
 
     def build(self, input_shape: Any = None) -> None:
@@ -68,22 +66,20 @@ class RnntTrainer(keras.Model):
         targets, labels = batch["targets"], batch["labels"]
         layers = rnnt.hidden_layers(features, training=training)
         spelled = self.ctc_head(layers[-1])
-        sounds, sound_frames = layers[config.phone_layer], frames
-        if config.phone_layer < rnnt.config.reduction_after:
-            sound_frames = batch["frames"]
-        phone_loss = ctc_loss(self.phone_head(sounds), batch["phones"], sound_frames, batch["phone_labels"])
         result = {
             "ctc": ops.sum(ctc_loss(spelled, targets, frames, labels)),
-            "phone_ctc": ops.sum(phone_loss),
             "labels": ops.sum(ops.cast(labels, "float32")),
-            "phone_labels": ops.sum(ops.cast(batch["phone_labels"], "float32")),
             "encoded": rnnt.encoder_to_joiner(layers[-1]),
             "spelled": ops.argmax(spelled, axis=-1),
         }
         if rnnt.config.phones:
-            sounds = rnnt.phones(layers[-1])
-            loss = ctc_loss(sounds, batch["phones"], frames * rnnt.config.reduction, batch["phone_labels"])
-            result |= {"top_phone_ctc": ops.sum(loss), "sounds": ops.argmax(sounds, axis=-1)}
+            sounds = rnnt.phones(layers)
+            loss = ctc_loss(sounds, batch["phones"], batch["frames"], batch["phone_labels"])
+            result |= {
+                "phone_ctc": ops.sum(loss),
+                "phone_labels": ops.sum(ops.cast(batch["phone_labels"], "float32")),
+                "sounds": ops.argmax(sounds, axis=-1),
+            }
         predicted = rnnt.predict_tokens(batch["history"], training=training)
         acoustic, language = self.acoustic(layers[-1]), self.language(predicted)
         if config.transducer or not training:
@@ -101,10 +97,9 @@ class RnntTrainer(keras.Model):
         """Weighted sum of the losses per label."""
         config = self.config
         labels = ops.maximum(y_pred["labels"], 1.0)
-        phones = ops.maximum(y_pred["phone_labels"], 1.0)
-        counts = {"phone_ctc": phones, "top_phone_ctc": phones}
+        counts = {"phone_ctc": ops.maximum(y_pred["phone_labels"], 1.0)} if self.rnnt.config.phones else {}
         values = [y_pred[metric.name] / counts.get(metric.name, labels) for metric in self.parts]
         for metric, value in zip(self.parts, values, strict=True):
             metric.update_state(value)
-        weights = (config.transducer, config.additive, config.ctc, config.phone_ctc, config.phone_ctc)[: len(values)]
+        weights = (config.transducer, config.additive, config.ctc, config.phone_ctc)[: len(values)]
         return sum(w * v for w, v in zip(weights, values, strict=True) if w)

@@ -9,7 +9,6 @@ Legend: `T` encoder frames, `S` frames of the phone head, `C` phones, blank incl
 """
 
 import bisect
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -37,11 +36,11 @@ class SecondPassConfig:
     beam: int = 60  # hypotheses of the search over sounds
     margin: float = 10.0  # of its hypotheses
     phone_margin: float = 8.0
-    lm_weight: float = 0.8
+    lm_weight: float = 0.7
     word_bonus: float = 0.5
-    transducer_weight: float = 0.6
+    transducer_weight: float = 0.2
     proposals: int = 10  # the transducer is asked about
-    transducer_margin: float = 15.0  # alignments so much worse than the best are not followed
+    transducer_margin: float = 8.0  # alignments so much worse than the best of their text are not followed
 
     @property
     def sounds(self) -> SoundSearchConfig:
@@ -73,16 +72,16 @@ class Alignments(NamedTuple):
 class Node:
     """A sequence of pieces that proposals begin with."""
 
-    __slots__ = ("bias_state", "children", "depth", "known", "lm_state", "predicted", "state", "token", "wanted")
+    __slots__ = ("bias_state", "children", "known", "lm_state", "predicted", "rows", "state", "token")
 
     def __init__(
-        self, token: int, depth: int, lm_state: WordState, bias_state: BiasState | None, known: float
+        self, token: int, lm_state: WordState, bias_state: BiasState | None, known: float
     ) -> None:  # fmt: skip
-        self.token, self.depth = token, depth
+        self.token = token
         self.children: dict[int, Node] = {}
         self.lm_state, self.bias_state = lm_state, bias_state
         self.known = known  # what language model and bias say of it, weighed
-        self.wanted = False  # the transducer is asked about it
+        self.rows: dict[int, Float32] = {}  # what the transducer said after it, by frame
         self.predicted: Any = None
         self.state: Any = None
 
@@ -124,20 +123,18 @@ class SecondPass:
             return list(first)
         proposals = list(self._proposals(first))
         bias_state = self._bias.initial_state() if self._bias else None
-        root = Node(self._model.blank, 0, self._lm.initial_state(), bias_state, 0.0)
+        root = Node(self._model.blank, self._lm.initial_state(), bias_state, 0.0)
         paths = [self._path(root, proposal.tokens) for proposal in proposals]
         scores = phone_scores(np.stack(self._sounds), [proposal.phones for proposal in proposals])
         scores += [self._known(path[-1]) for path in paths]
         scores += self._config.word_bonus * np.array([proposal.words for proposal in proposals])
         kept = np.argsort(-scores, kind="stable")[: self._config.proposals].tolist()
-        for node in (node for i in kept for node in paths[i]):
-            node.wanted = True
-        aligned, found = self._aligned(root), []
+        found = []
         for i in kept:
-            if (end := aligned.get(paths[i][-1])) is not None:
-                score = float(scores[i]) + self._config.transducer_weight * end[0]
-                found.append(_written(proposals[i].tokens, end[1], score))
-        return sorted(found, key=lambda decoded: -decoded.score) or list(first)
+            logprob, trail = self._aligned(paths[i])
+            score = float(scores[i]) + self._config.transducer_weight * logprob
+            found.append(_written(proposals[i].tokens, trail, score))
+        return sorted(found, key=lambda decoded: -decoded.score)
 
     def _proposals(self, first: Sequence[Decoded]) -> Iterator[Proposal]:
         """What was heard, silence included, each text once."""
@@ -181,7 +178,7 @@ class SecondPass:
                     known += float(self._bias.scores(node.bias_state)[token])
                     bias_state = self._bias.advance(node.bias_state, token)
                 lm_state = self._lm.advance(node.lm_state, token)
-                child = node.children[token] = Node(token, node.depth + 1, lm_state, bias_state, known)
+                child = node.children[token] = Node(token, lm_state, bias_state, known)
             path.append(child)
         return path
 
@@ -192,33 +189,45 @@ class SecondPass:
             known += self._bias.final(leaf.bias_state)
         return known
 
-    def _aligned(self, root: Node) -> dict[Node, Alignments]:
-        """The transducer's alignments of the wanted nodes that are likely at the end."""
-        model = self._model
-        root.predicted, root.state = model.predict(root.token, model.initial_state())
-        active = {root: Alignments(0.0, None)}
-        for frame, encoded in enumerate(self._encoded):
-            floor = max(here.logprob for here in active.values()) - self._config.transducer_margin
-            levels: defaultdict[int, dict[Node, Alignments]] = defaultdict(dict)  # nodes by depth
-            for node, here in active.items():
-                levels[node.depth][node] = here
-            active, depth = {}, min(levels)
-            while levels:  # a frame may emit several pieces: a node comes after its parent
-                for node, here in levels.pop(depth, {}).items():
-                    if here.logprob < floor:
-                        continue
-                    row = model.join(encoded, node.predicted)
-                    active[node] = Alignments(here.logprob + float(row[model.blank]), here.trail)
-                    for token, child in node.children.items():
-                        if not child.wanted:
-                            continue
-                        if child.predicted is None:
-                            child.predicted, child.state = model.predict(token, node.state)
-                        trail = Emission(frame, confidence(row, token, model.blank), here.trail)
+    def _aligned(self, path: Sequence[Node]) -> Alignments:
+        """How the transducer may have put out a sequence, all ways together."""
+        margin = self._config.transducer_margin
+        while (found := self._end(path, margin)) is None:
+            margin *= 2  # it ends with what the transducer did not hear at all
+        return found
+
+    def _end(self, path: Sequence[Node], margin: float) -> Alignments | None:
+        """The alignments at the last frame that never were so much worse than the best; None if there are none."""
+        active = {0: Alignments(0.0, None)}  # by how many pieces are out
+        for frame in range(len(self._encoded)):
+            floor = max(here.logprob for here in active.values()) - margin
+            before, active, place = active, {}, min(active)
+            grown: Alignments | None = None  # a frame may emit several pieces
+            while place < len(path) and (place <= max(before) or grown):
+                here = before.get(place)
+                if grown is not None:
+                    here = grown.joined(here)
+                grown = None
+                if here is not None and here.logprob >= floor:
+                    row = self._row(path, place, frame)
+                    active[place] = Alignments(here.logprob + float(row[self._model.blank]), here.trail)
+                    if place + 1 < len(path):
+                        token = path[place + 1].token
+                        trail = Emission(frame, confidence(row, token, self._model.blank), here.trail)
                         grown = Alignments(here.logprob + float(row[token]), trail)
-                        levels[depth + 1][child] = grown.joined(levels[depth + 1].get(child))
-                depth += 1
-        return active
+                place += 1
+        return active.get(len(path) - 1)
+
+    def _row(self, path: Sequence[Node], place: int, frame: int) -> Float32:
+        """The transducer's log probabilities [V] at a frame after so many pieces, asked for once."""
+        node = path[place]
+        row = node.rows.get(frame)
+        if row is None:
+            if node.predicted is None:
+                state = path[place - 1].state if place else self._model.initial_state()
+                node.predicted, node.state = self._model.predict(node.token, state)
+            row = node.rows[frame] = self._model.join(self._encoded[frame], node.predicted)
+        return row
 
 
 def phone_scores(logprobs: Float32, sequences: Sequence[Phones]) -> Float64:

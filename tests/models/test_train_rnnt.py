@@ -56,9 +56,9 @@ def make_run(directory: Path, *, steps: int, config: AugmentConfig | None, tower
     development = BatchMaker([store], [1.0], batch_frames=9000, multiple=1, config=None, **common)
     sizes = replace(
         TINY, features=3 * BANDS, encoder_units=units, encoder_projection=16, predictor_units=16,
-        predictor_projection=12, joiner=16, symbols=5, dropout=0.1 if config else 0.0,
+        predictor_projection=12, joiner=16, symbols=5, phones=5, dropout=0.1 if config else 0.0,
     )  # fmt: skip
-    trainer = RnntTrainer(Rnnt(sizes), 5, LossConfig(towers=towers, phone_layer=2, kept=3))
+    trainer = RnntTrainer(Rnnt(sizes), LossConfig(towers=towers, kept=3))
     settings = TrainConfig(
         steps=steps, peak_rate=1e-2, warmup_steps=5, cooldown_steps=1, averaging=0.9, evaluate_steps=10**6
     )
