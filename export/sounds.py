@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from models.lexicon import read_dictionary
 from ondevice.errors import InputError
 from ondevice.pronounce import Pronouncer
-from ondevice.sound_lexicon import FIRST_PHONE, SoundLexicon
+from ondevice.sound_lexicon import FIRST_PHONE, Runs, SoundLexicon
 
 
 def sound_lexicon(
@@ -31,6 +33,6 @@ def sound_lexicon(
                 found.add((tuple(number[sound] for sound in bare), word))
     ordered = sorted(found)
     return SoundLexicon(
-        phones, [word for _, word in ordered], [sounds for sounds, _ in ordered],
-        [tuple(encode(word)) for word in words], pronouncer.letter_to_sound if pronouncer else None,
+        phones, np.array([word for _, word in ordered], np.int32), Runs.of(sounds for sounds, _ in ordered),
+        Runs.of(map(encode, words)), pronouncer.letter_to_sound if pronouncer else None,
     )  # fmt: skip

@@ -40,7 +40,7 @@ from ondevice.second_pass import SecondPass, SecondPassConfig
 from ondevice.sound_lexicon import SoundLexicon
 from ondevice.sound_search import look_ahead
 from ondevice.tokens import Pieces
-from ondevice.wordlm import WordLm, load_lm
+from ondevice.wordlm import FIRST_WORD, WordLm, load_lm
 
 Float32 = npt.NDArray[np.float32]
 
@@ -149,7 +149,7 @@ class Recognizer:
         if not path:
             return None
         lexicon = SoundLexicon.load(path)
-        known = len(lm.known_words) if isinstance(lm, WordLm) else 0
+        known = lm.ngrams.symbols - FIRST_WORD if isinstance(lm, WordLm) else 0
         symbols = self.manifest.shape("encoder", "outputs", "phones")[-1]
         if not isinstance(lm, WordLm) or len(lexicon) != known or len(lexicon.phones) + 1 != symbols:
             raise InputError(

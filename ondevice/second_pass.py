@@ -8,7 +8,6 @@ language model's and that of phrase bias (two passes as in Sainath et al. 2019, 
 Legend: `T` encoder frames, `S` frames of the phone head, `C` phones, blank included; `K` proposals, `U` phones.
 """
 
-import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -38,8 +37,8 @@ class SecondPassConfig:
     phone_margin: float = 8.0
     lm_weight: float = 0.7
     word_bonus: float = 0.5
-    transducer_weight: float = 0.2
-    proposals: int = 10  # the transducer is asked about
+    transducer_weight: float = 1.0
+    proposals: int = 6  # the transducer is asked about
     transducer_margin: float = 8.0  # alignments so much worse than the best of their text are not followed
 
     @property
@@ -69,10 +68,13 @@ class Alignments(NamedTuple):
         return Alignments(float(np.logaddexp(self.logprob, other.logprob)), max(self, other, key=_likely).trail)
 
 
+Aligning = dict[int, Alignments]  # by how many pieces are out
+
+
 class Node:
     """A sequence of pieces that proposals begin with."""
 
-    __slots__ = ("bias_state", "children", "known", "lm_state", "predicted", "rows", "state", "token")
+    __slots__ = ("bias_state", "children", "known", "lm_state", "predicted", "state", "token")
 
     def __init__(
         self, token: int, lm_state: WordState, bias_state: BiasState | None, known: float
@@ -81,7 +83,6 @@ class Node:
         self.children: dict[int, Node] = {}
         self.lm_state, self.bias_state = lm_state, bias_state
         self.known = known  # what language model and bias say of it, weighed
-        self.rows: dict[int, Float32] = {}  # what the transducer said after it, by frame
         self.predicted: Any = None
         self.state: Any = None
 
@@ -96,7 +97,6 @@ class SecondPass:
         """`look_ahead` is `ondevice.sound_search.look_ahead` of lexicon and language model."""
         self._model, self._pieces, self._lexicon, self._lm, self._bias = model, pieces, lexicon, lm, bias
         self._config = config
-        self._words = lm.known_words
         self._search = SoundSearch(lexicon, lm.ngrams, config.sounds, look_ahead)
         self.reset()
 
@@ -130,8 +130,7 @@ class SecondPass:
         scores += self._config.word_bonus * np.array([proposal.words for proposal in proposals])
         kept = np.argsort(-scores, kind="stable")[: self._config.proposals].tolist()
         found = []
-        for i in kept:
-            logprob, trail = self._aligned(paths[i])
+        for i, (logprob, trail) in zip(kept, self._aligned([paths[i] for i in kept]), strict=True):
             score = float(scores[i]) + self._config.transducer_weight * logprob
             found.append(_written(proposals[i].tokens, trail, score))
         return sorted(found, key=lambda decoded: -decoded.score)
@@ -158,11 +157,9 @@ class SecondPass:
 
     def _said(self, word: str, usual: dict[int, int]) -> Phones:
         """How a word of the first pass sounds."""
-        number = bisect.bisect_left(self._words, word)
-        if number < len(self._words) and self._words[number] == word:
-            rows = self._lexicon.variants(number)
-            if rows:
-                return self._lexicon.sound(usual.get(number, rows[0]))
+        number = self._lm.place(word)
+        if number is not None and (rows := self._lexicon.variants(number)):
+            return self._lexicon.sound(usual.get(number, rows[0]))
         return self._lexicon.guess(word)
 
     def _path(self, root: Node, tokens: Sequence[int]) -> list[Node]:
@@ -189,45 +186,53 @@ class SecondPass:
             known += self._bias.final(leaf.bias_state)
         return known
 
-    def _aligned(self, path: Sequence[Node]) -> Alignments:
-        """How the transducer may have put out a sequence, all ways together."""
+    def _aligned(self, paths: Sequence[Sequence[Node]]) -> list[Alignments]:
+        """How the transducer may have put out each sequence, all ways together."""
+        found: list[Alignments | None] = [None] * len(paths)
         margin = self._config.transducer_margin
-        while (found := self._end(path, margin)) is None:
-            margin *= 2  # it ends with what the transducer did not hear at all
-        return found
+        while missing := [i for i, alignments in enumerate(found) if alignments is None]:
+            beams: list[Aligning] = [{0: Alignments(0.0, None)} for _ in missing]
+            for frame in range(len(self._encoded)):
+                rows: dict[Node, Float32] = {}
+                beams = [
+                    self._stepped(paths[i], beam, frame, rows, margin) for i, beam in zip(missing, beams, strict=True)
+                ]
+            for i, beam in zip(missing, beams, strict=True):
+                found[i] = beam.get(len(paths[i]) - 1)
+            margin *= 2  # what is missing ends with what the transducer did not hear at all
+        return [alignments for alignments in found if alignments is not None]
 
-    def _end(self, path: Sequence[Node], margin: float) -> Alignments | None:
-        """The alignments at the last frame that never were so much worse than the best; None if there are none."""
-        active = {0: Alignments(0.0, None)}  # by how many pieces are out
-        for frame in range(len(self._encoded)):
-            floor = max(here.logprob for here in active.values()) - margin
-            before, active, place = active, {}, min(active)
-            grown: Alignments | None = None  # a frame may emit several pieces
-            while place < len(path) and (place <= max(before) or grown):
-                here = before.get(place)
-                if grown is not None:
-                    here = grown.joined(here)
-                grown = None
-                if here is not None and here.logprob >= floor:
-                    row = self._row(path, place, frame)
-                    active[place] = Alignments(here.logprob + float(row[self._model.blank]), here.trail)
-                    if place + 1 < len(path):
-                        token = path[place + 1].token
-                        trail = Emission(frame, confidence(row, token, self._model.blank), here.trail)
-                        grown = Alignments(here.logprob + float(row[token]), trail)
-                place += 1
-        return active.get(len(path) - 1)
+    def _stepped(
+        self, path: Sequence[Node], before: Aligning, frame: int, rows: dict[Node, Float32], margin: float
+    ) -> Aligning:  # fmt: skip
+        """The alignments of a sequence after one more frame, without those much worse than the best."""
+        floor = max(here.logprob for here in before.values()) - margin
+        after: Aligning = {}
+        place, last = min(before), max(before)
+        grown: Alignments | None = None  # by one more piece at this frame
+        while place < len(path) and (place <= last or grown):
+            here = before.get(place)
+            if grown is not None:
+                here, grown = grown.joined(here), None
+            if here is not None and here.logprob >= floor:
+                row = self._row(path, place, frame, rows)
+                after[place] = Alignments(here.logprob + float(row[self._model.blank]), here.trail)
+                if place + 1 < len(path):
+                    token = path[place + 1].token
+                    trail = Emission(frame, confidence(row, token, self._model.blank), here.trail)
+                    grown = Alignments(here.logprob + float(row[token]), trail)
+            place += 1
+        return after
 
-    def _row(self, path: Sequence[Node], place: int, frame: int) -> Float32:
-        """The transducer's log probabilities [V] at a frame after so many pieces, asked for once."""
+    def _row(self, path: Sequence[Node], place: int, frame: int, rows: dict[Node, Float32]) -> Float32:
+        """The transducer's log probabilities [V] after so many pieces, asked for once a frame."""
         node = path[place]
-        row = node.rows.get(frame)
-        if row is None:
+        if node not in rows:
             if node.predicted is None:
                 state = path[place - 1].state if place else self._model.initial_state()
                 node.predicted, node.state = self._model.predict(node.token, state)
-            row = node.rows[frame] = self._model.join(self._encoded[frame], node.predicted)
-        return row
+            rows[node] = self._model.join(self._encoded[frame], node.predicted)
+        return rows[node]
 
 
 def phone_scores(logprobs: Float32, sequences: Sequence[Phones]) -> Float64:

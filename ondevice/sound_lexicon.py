@@ -8,7 +8,7 @@ Legend: `W` words, `R` pronunciations, `L` phones of the longest, `N` nodes, `C`
 """
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ class Tree(NamedTuple):
 
     phone: npt.NDArray[np.uint8]  # [N] that leads to the node; BLANK at the root
     parent: Ints  # [N]
+    levels: tuple[int, ...]  # where the nodes of one depth begin, and the end
     first_child: Ints  # [N]
     children: Ints  # [N] how many
     node: Ints  # [R] where each pronunciation ends
@@ -42,7 +43,7 @@ class SoundLexicon:
     """Says how known words sound and are written, and how any other word may sound."""
 
     def __init__(
-        self, phones: Sequence[str], words: Sequence[int], sounds: Sequence[Phones], pieces: Sequence[Phones],
+        self, phones: Sequence[str], words: npt.NDArray[Any], sounds: "Runs", pieces: "Runs",
         letter_to_sound: LetterToSound | None = None,
     ) -> None:  # fmt: skip
         """Take the phones behind the blank, the word and the phones of each pronunciation, the pieces of each word.
@@ -54,16 +55,16 @@ class SoundLexicon:
         Raises ValueError when these do not fit together.
         """
         self.phones, self.letter_to_sound = tuple(phones), letter_to_sound
-        self.word = np.array(words, np.int32)  # [R]
-        self._sounds, self._pieces = _Runs(sounds), _Runs(pieces)
-        if len(words) != len(sounds) or not all(sounds) or list(sounds) != sorted(sounds):
-            raise ValueError("pronunciations without phones or out of order")
-        if not 0 <= self._sounds.highest <= len(phones) or not set(words) <= set(range(len(pieces))):
-            raise ValueError("pronunciations of phones or words that are not there")
-        self._rows = np.argsort(self.word, kind="stable")  # [R] by word
-        self._first_row = np.searchsorted(self.word[self._rows], np.arange(len(pieces) + 1))
+        self.word = words.astype(np.int32)  # [R]
+        self._sounds, self._pieces = sounds, pieces
+        if len(words) != len(sounds) or not (sounds.lengths > 0).all() or sounds.highest > len(phones):
+            raise ValueError("pronunciations without phones or of phones that are not there")
+        if not ((self.word >= 0) & (self.word < len(pieces))).all():
+            raise ValueError("pronunciations of words that are not there")
+        self._rows = np.argsort(self.word, kind="stable").astype(np.int32)  # [R] by word
+        self._first_row = np.searchsorted(self.word[self._rows], np.arange(len(pieces) + 1)).astype(np.int32)
         self._number = {phone: number for number, phone in enumerate(self.phones, start=FIRST_PHONE)}
-        self.tree = _grow(self._sounds)
+        self.tree = _grow(sounds)
 
     @classmethod
     def load(cls, path: Path) -> "SoundLexicon":
@@ -72,8 +73,8 @@ class SoundLexicon:
             with np.load(path, allow_pickle=False) as data:
                 letters = {k.removeprefix("letters."): data[k] for k in data if k.startswith("letters.")}
                 return cls(
-                    data["phones"].tobytes().decode("ascii").split("\n"), data["words"].tolist(),
-                    _split(data["sounds"]), _split(data["pieces"]),
+                    data["phones"].tobytes().decode("ascii").split("\n"), data["words"],
+                    Runs.split(data["sounds"]), Runs.split(data["pieces"]),
                     LetterToSound.from_arrays(letters) if letters else None,
                 )  # fmt: skip
         except OSError as error:
@@ -121,25 +122,43 @@ class SoundLexicon:
 
     def best_below(self, scores: Float32) -> Float32:
         """The highest score [W] among the words at or below each node, [N]."""
-        below = np.full(len(self.tree.phone), -np.inf, np.float32)
-        np.maximum.at(below, self.tree.node, scores[self.word])
-        for node in range(len(below) - 1, 0, -1):  # children come after their parents
-            parent = self.tree.parent[node]
-            below[parent] = max(below[parent], below[node])
+        tree = self.tree
+        below = np.full(len(tree.phone), -np.inf, np.float32)
+        np.maximum.at(below, tree.node, scores[self.word])
+        for start, end in zip(tree.levels[-2::-1], tree.levels[:0:-1], strict=True):  # the deepest first
+            np.maximum.at(below, tree.parent[start:end], below[start:end])
         return below
 
 
-class _Runs:
-    """Short sequences of whole numbers in one array, which takes a tenth of the memory of tuples."""
+class Runs:
+    """Short sequences of whole numbers from 1 on in one array, which takes a tenth of the memory of tuples."""
 
-    def __init__(self, runs: Sequence[Phones]) -> None:
-        self._flat = np.array([number for run in runs for number in run], np.uint16)
-        self._ends = np.cumsum([0, *map(len, runs)]).astype(np.uint32)
-        self.highest = int(self._flat.max(initial=0))
-        self.lengths = np.diff(self._ends).astype(np.int32)
+    def __init__(self, flat: npt.NDArray[np.uint16], lengths: Ints) -> None:
+        self._flat, self.lengths = flat, lengths
+        self._ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.uint32)
+        self.highest = int(flat.max(initial=0))
+
+    @classmethod
+    def of(cls, runs: Iterable[Sequence[int]]) -> "Runs":
+        """These sequences."""
+        kept = list(runs)
+        flat = np.array([number for run in kept for number in run], np.uint16)
+        return cls(flat, np.array(list(map(len, kept)), np.int32))
+
+    @classmethod
+    def split(cls, joined: npt.NDArray[Any]) -> "Runs":
+        """What `joined` made. Raises ValueError for anything else."""
+        if joined.ndim != 1 or joined.dtype != np.uint16 or (len(joined) and joined[-1] != 0):
+            raise ValueError("runs of numbers without an end")
+        ends = np.flatnonzero(joined == 0)
+        return cls(joined[joined != 0], (np.diff(ends, prepend=-1) - 1).astype(np.int32))
+
+    def joined(self) -> npt.NDArray[np.uint16]:
+        """One after another, a zero behind each."""
+        return np.insert(self._flat, self._ends[1:].astype(np.int64), 0)
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self.lengths)
 
     def __getitem__(self, number: int) -> Phones:
         return tuple(self._flat[self._ends[number] : self._ends[number + 1]].tolist())
@@ -150,40 +169,34 @@ class _Runs:
         table[np.arange(table.shape[1]) < self.lengths[:, None]] = self._flat
         return table
 
-    def joined(self) -> npt.NDArray[np.uint16]:
-        """One after another, a zero behind each."""
-        return np.insert(self._flat, self._ends[1:].astype(np.int64), 0)
 
+def _grow(sounds: Runs) -> Tree:
+    """The tree of pronunciations in order, level by level: what differs from the neighbour before begins a node.
 
-def _split(flat: npt.NDArray[Any]) -> list[Phones]:
-    """The runs of an array that end with a zero."""
-    if flat.ndim != 1 or flat.dtype != np.uint16 or (len(flat) and flat[-1] != 0):
-        raise ValueError("runs of numbers without an end")
-    values, ends = flat.tolist(), np.flatnonzero(flat == 0).tolist()
-    starts = [0, *(end + 1 for end in ends)]
-    return [tuple(values[start:end]) for start, end in zip(starts, ends, strict=False)]
-
-
-def _grow(sounds: _Runs) -> Tree:
-    """The tree of pronunciations in order, level by level: what differs from the neighbour before begins a node."""
+    Raises ValueError when they are not in order.
+    """
     lengths, table = sounds.lengths, sounds.table()
     phones, parents = [np.zeros(1, np.uint16)], [np.zeros(1, np.int32)]
     node = np.zeros(len(sounds), np.int32)  # that each pronunciation has come to
-    count = 1
+    count, levels = 1, [0, 1]
     for depth in range(table.shape[1]):
         rows = np.flatnonzero(lengths > depth)
         phone, above = table[rows, depth], node[rows]
         fresh = np.ones(len(rows), bool)
         fresh[1:] = (above[1:] != above[:-1]) | (phone[1:] != phone[:-1])
+        if not (np.diff(above) >= 0).all() or not ((phone[1:] >= phone[:-1]) | (above[1:] != above[:-1])).all():
+            raise ValueError("pronunciations out of order")
         phones.append(phone[fresh])
         parents.append(above[fresh])
         node[rows] = count - 1 + np.cumsum(fresh)
         count += int(fresh.sum())
+        levels.append(count)
     parent = np.concatenate(parents)
     children = np.bincount(parent[1:], minlength=count).astype(np.int32)
     return Tree(
         phone=np.concatenate(phones).astype(np.uint8),
         parent=parent,
+        levels=tuple(levels),
         first_child=np.concatenate([[1], 1 + np.cumsum(children)[:-1]]).astype(np.int32),
         children=children,
         node=node,

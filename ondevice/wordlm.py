@@ -100,6 +100,11 @@ class WordLm:
         """The list of known words [W], ascending."""
         return [str(word) for word in self._words]
 
+    def place(self, word: str) -> int | None:
+        """Where a word stands in the list of known words, or None."""
+        place = int(np.searchsorted(self._words, word)) if len(word) <= LONGEST_WORD else len(self._words)
+        return place if place < len(self._words) and self._words[place] == word else None
+
     @property
     def symbols(self) -> int:
         """Pieces it scores."""

@@ -13,7 +13,7 @@ from ondevice.sound_lexicon import SoundLexicon
 from ondevice.sound_search import look_ahead
 from ondevice.wordlm import WordLm
 from tests.ondevice.search_models import Tables, encoded
-from tests.ondevice.word_sounds import AA, IY, PHONES, PIECES, B, ctc, random_sounds, spell
+from tests.ondevice.word_sounds import AA, IY, PHONES, PIECES, B, ctc, make_lexicon, random_sounds, spell
 
 FRAMES, SYMBOLS = 3, len(PHONES) + 1
 EVERYTHING = SecondPassConfig(
@@ -97,18 +97,14 @@ def test_sounds_correct_what_the_transducer_misheard(word_lexicon: SoundLexicon,
     assert PIECES.text(deaf.n_best([])[0].tokens) == "ba ab"
 
 
-def test_a_word_that_no_list_knows_can_win_by_its_letters(word_lm: WordLm, word_lexicon: SoundLexicon) -> None:
+def test_a_word_that_no_list_knows_can_win_by_its_letters(word_lm: WordLm) -> None:
     class Said:
         """Knows that bab is said B AA B."""
 
         def __call__(self, word: str) -> tuple[str, ...]:
             return tuple({"a": "AA1", "b": "B"}[letter] for letter in word)
 
-    rows = range(len(word_lexicon.word))
-    lexicon = SoundLexicon(
-        PHONES, word_lexicon.word.tolist(), [word_lexicon.sound(row) for row in rows],
-        [word_lexicon.pieces(word) for word in range(len(word_lexicon))], Said(),  # type: ignore[arg-type]
-    )  # fmt: skip
+    lexicon = make_lexicon(word_lm, letter_to_sound=Said())
     sounds = np.full((2 * FRAMES, SYMBOLS), -9.0, np.float32)
     for frame, phone in enumerate([B, AA, B, 0, 0, 0]):
         sounds[frame, phone] = 9.0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ondevice.errors import InputError
-from ondevice.sound_lexicon import ROOT, SoundLexicon
+from ondevice.sound_lexicon import ROOT, Runs, SoundLexicon
 from ondevice.sound_search import SoundSearch, SoundSearchConfig, look_ahead
 from ondevice.wordlm import FIRST_WORD, WordLm
 from tests.ondevice.word_sounds import AA, PHONES, SOUNDS, B, ctc, make_lexicon, random_sounds, spell
@@ -159,7 +159,7 @@ def test_a_file_that_is_no_lexicon_is_named(tmp_path: Path, content: bytes) -> N
 )
 def test_a_lexicon_that_does_not_fit_together_is_refused(words: list[int], sounds: list[tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match="pronunciations"):
-        SoundLexicon(PHONES, words, sounds, [(1,), (2,)])
+        SoundLexicon(PHONES, np.array(words), Runs.of(sounds), Runs.of([(1,), (2,)]))
 
 
 def test_spelled_pieces_write_the_word(word_lexicon: SoundLexicon, word_lm: WordLm) -> None:

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 
 from models.words import estimate_words
-from ondevice.sound_lexicon import SoundLexicon
+from ondevice.sound_lexicon import Runs, SoundLexicon
 from ondevice.tokens import Pieces
 from ondevice.wordlm import WordLm
 
@@ -27,8 +27,8 @@ def make_lm() -> WordLm:
 def make_lexicon(lm: WordLm, **more: object) -> SoundLexicon:
     rows = sorted((sound, number) for number, word in enumerate(lm.known_words) for sound in SOUNDS[word])
     return SoundLexicon(
-        PHONES, [number for _, number in rows], [sound for sound, _ in rows],
-        [tuple(spell(word)) for word in lm.known_words], **more,
+        PHONES, np.array([number for _, number in rows]), Runs.of(sound for sound, _ in rows),
+        Runs.of(map(spell, lm.known_words)), **more,
     )  # fmt: skip
 
 
