@@ -6,7 +6,7 @@ stays in the processor's cache and can be faster than that.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from ondevice.listening import listen
 from ondevice.litert import MAX_THREADS, Signature
 from ondevice.manifest import TranscribeManifest
 from ondevice.manifest_base import MODEL_FILE, Manifest
+from ondevice.onnx_peer import OnnxSignature, onnx_signatures
+from ondevice.onnx_peer import version as onnx_version
 from ondevice.opening import open_model
 from ondevice.recognizer import Recognizer, RecognizerConfig
 from ondevice.stats import Meter, peak_memory_mb
@@ -32,6 +34,7 @@ from ondevice.voice_manifest import VocoderManifest, VoiceManifest
 
 Float32 = npt.NDArray[np.float32]
 
+PEERS = ("onnx",)
 BANDWIDTH_BYTES = 256 * 2**20
 BANDWIDTH_PASSES = 5
 SENTENCE = "The quick brown fox jumps over the lazy dog."
@@ -49,8 +52,11 @@ class BenchConfig:
     warmup: int = 10  # calls before them
     audio: str | None = None  # a recording for the recogniser instead of the samples that ship
     seed: int = 0
+    against: str | None = None  # a peer to time the signatures on, too
 
     def __post_init__(self) -> None:
+        if self.against not in (None, *PEERS):
+            raise InputError(f"--against {self.against}: expected {' or '.join(PEERS)}")
         for name, value, lowest in (("runs", self.runs, 1), ("warmup", self.warmup, 0)):
             if value < lowest:
                 raise InputError(f"{name} {value}: expected a whole number of at least {lowest}")
@@ -77,6 +83,16 @@ class Latency:
     p99_ms: float
     weight_bytes: int | None  # None where the file does not tell
     read_bytes_per_s: float | None  # of weights, at the median
+
+
+@dataclass(frozen=True)
+class PeerRun:
+    """A signature of the same network on a peer."""
+
+    precision: str  # of its weights
+    bytes: int  # of its file
+    latency: Latency
+    times_as_long: float  # as here, by p50
 
 
 @dataclass(frozen=True)
@@ -111,6 +127,7 @@ class ThreadRun:
     signatures: Mapping[str, Latency]
     pipeline: Pipeline
     step: Step | None
+    peers: Mapping[str, tuple[PeerRun, ...]]  # by signature; empty where nothing is timed against
 
 
 @dataclass(frozen=True)
@@ -126,6 +143,7 @@ class Report:
     warmup: int
     bandwidth_bytes_per_s: float  # of one thread
     threads: tuple[ThreadRun, ...]
+    against: str | None = None  # the peer and its version
 
 
 def parse_threads(text: str) -> tuple[int, ...]:
@@ -142,6 +160,7 @@ def measure(model: str, config: BenchConfig | None = None) -> Report:
     Raises InputError: unknown or broken model, audio that is missing or not for this task.
     """
     config = config or BenchConfig()
+    against = onnx_version() if config.against else None
     manifest = load_manifest(find_asset(model))
     whole = _pipeline(manifest, config)
     timed = [_time_signatures(manifest, threads, config) for threads in config.threads]
@@ -150,9 +169,11 @@ def measure(model: str, config: BenchConfig | None = None) -> Report:
     graph = read_graph(manifest.model_path) if timed[0].interpreter.startswith("ai_edge_litert") else None
     weights = weights_of(graph) if graph else {}
     runs = [_thread_run(manifest, *pair, weights, bandwidth) for pair in zip(timed, pipelines, strict=True)]
+    if against:  # last, for its memory is no part of this model's
+        runs = [replace(run, peers=_peers(manifest, run, config)) for run in runs]
     return Report(
         manifest.name, manifest.task, str(manifest.directory), manifest.files[MODEL_FILE].bytes, timed[0].interpreter,
-        config.runs, config.warmup, bandwidth, tuple(runs),
+        config.runs, config.warmup, bandwidth, tuple(runs), against,
     )  # fmt: skip
 
 
@@ -163,7 +184,18 @@ def _thread_run(
     step = None
     if isinstance(manifest, TranscribeManifest):
         step = _step(manifest, signatures["encoder"].p50_ms / 1000, bandwidth)
-    return ThreadRun(timed.threads, timed.load_ms, timed.peak_memory_mb, signatures, pipeline, step)
+    return ThreadRun(timed.threads, timed.load_ms, timed.peak_memory_mb, signatures, pipeline, step, {})
+
+
+def _peers(manifest: Manifest, run: ThreadRun, config: BenchConfig) -> dict[str, tuple[PeerRun, ...]]:
+    """The same signatures in ONNX Runtime."""
+    like = open_model(manifest, run.threads).signatures
+    found: dict[str, tuple[PeerRun, ...]] = dict.fromkeys(manifest.signatures, ())
+    for precision, name, size, signature in onnx_signatures(manifest.model_path, like, run.threads):
+        inputs = seeded_inputs(like[name], manifest, np.random.default_rng(config.seed))
+        times = latency(_call_times(signature, inputs, 1 + config.warmup + config.runs), config.warmup)
+        found[name] += (PeerRun(precision, size, times, times.p50_ms / run.signatures[name].p50_ms),)
+    return found
 
 
 # memory
@@ -245,7 +277,7 @@ def _time_signatures(manifest: Manifest, threads: int, config: BenchConfig) -> _
     return _Timed(threads, config.warmup, model.runs_on, load_ms, peak_memory_mb(), times_s)
 
 
-def _call_times(signature: Signature, inputs: Mapping[str, npt.NDArray[Any]], count: int) -> Float32:
+def _call_times(signature: Signature | OnnxSignature, inputs: Mapping[str, npt.NDArray[Any]], count: int) -> Float32:
     """Seconds [count] of calls one after the other, the state fed back."""
     state, times = zero_state(signature), np.zeros(count, np.float32)
     for call in range(count):

@@ -1,6 +1,7 @@
 """Seeded inputs for a model's signatures, to time them and to check them with."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,7 +23,17 @@ def integer_ranges(manifest: Manifest) -> dict[str, tuple[int, int]]:
     return {}
 
 
-def seeded_inputs(signature: Signature, manifest: Manifest, rng: np.random.Generator) -> dict[str, Array]:
+class Named(Protocol):
+    """What has inputs and outputs by name, as a signature."""
+
+    @property
+    def inputs(self) -> Mapping[str, Any]: ...
+
+    @property
+    def outputs(self) -> Mapping[str, Any]: ...
+
+
+def seeded_inputs(signature: Named, manifest: Manifest, rng: np.random.Generator) -> dict[str, Array]:
     """What a call takes beside its state: small normal values, valid integers."""
     ranges, inputs = integer_ranges(manifest), {}
     for name, tensor in signature.inputs.items():
@@ -35,12 +46,12 @@ def seeded_inputs(signature: Signature, manifest: Manifest, rng: np.random.Gener
     return inputs
 
 
-def zero_state(signature: Signature) -> dict[str, Array]:
+def zero_state(signature: Named) -> dict[str, Array]:
     """Zeros for every input that comes out again."""
     return {n: np.zeros(t.shape, np.float32) for n, t in signature.inputs.items() if n in signature.outputs}
 
 
-def state_of(signature: Signature, outputs: Mapping[str, Array]) -> dict[str, Array]:
+def state_of(signature: Named, outputs: Mapping[str, Array]) -> dict[str, Array]:
     """Of a call's outputs those that go into the next."""
     return {name: outputs[name] for name in signature.inputs if name in outputs}
 

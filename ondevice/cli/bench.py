@@ -16,6 +16,9 @@ def bench(
     audio: Annotated[
         str | None, typer.Option(metavar="FILE", help="A recording to hear instead of the samples that ship.")
     ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="onnx: time ONNX Runtime with the same network, too ('ondevice[onnx]').")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Time a model: loading, each signature, the whole pipeline, and the memory-bandwidth floor.
@@ -27,7 +30,7 @@ def bench(
 
     from ondevice.bench import BenchConfig, measure, parse_threads
 
-    report = measure(model, BenchConfig(parse_threads(threads), runs, warmup, audio))
+    report = measure(model, BenchConfig(parse_threads(threads), runs, warmup, audio, against=against))
     if as_json:
         print(json.dumps(asdict(report), indent=1))
         return
@@ -44,7 +47,21 @@ def _lines(report: "Report") -> list[str]:
     ]
     for run in report.threads:
         lines += ["", *_thread_lines(run)]
+        if report.against:
+            lines += [f"against       {report.against}, p50 of the same network; how many times as long", *_peers(run)]
     return lines
+
+
+def _peers(run: "ThreadRun") -> list[str]:
+    width = max(9, *map(len, run.peers))
+    return [
+        f"{name:<{width}} "
+        + "   ".join(
+            f"{peer.precision} {peer.bytes / 1e6:.2f} MB {peer.latency.p50_ms:.3f} ms {peer.times_as_long:.1f}x"
+            for peer in peers
+        )
+        for name, peers in run.peers.items()
+    ]
 
 
 def _thread_lines(run: "ThreadRun") -> list[str]:

@@ -4,7 +4,7 @@
 
 Builds MOBILE_80MB with random weights, quantises it and times its steps on one thread; published: 450 MB to 80 MB, four
 times as fast. Takes some minutes and 4 GB of memory. `--onnx` times the encoder in ONNX Runtime beside it
-(`pip install onnx onnxruntime`). Times drift by half between runs on a shared machine: read the ratios.
+(`pip install -e '.[onnx]'`). Times drift by half between runs on a shared machine: read the ratios.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -28,6 +27,7 @@ from ondevice.bench import weights_of as signature_weights
 from ondevice.features import LogMel, stack_frames
 from ondevice.graph import read_graph
 from ondevice.litert import LiteRtModel, Signature
+from ondevice.onnx_peer import OnnxSignature, onnx_signatures
 from ondevice.recognizer import Recognizer
 
 RECORDING = Path(__file__).parents[2] / "assets" / "samples" / "librispeech-2078-142845-0045.opus"
@@ -57,7 +57,7 @@ def median_ms(call: Callable[[], object]) -> float:
     return 1000 * float(np.median(times[WARMUP:]))
 
 
-def stepper(signature: Signature, features: np.ndarray | None = None) -> Callable[[], object]:
+def stepper(signature: Signature | OnnxSignature, features: np.ndarray | None = None) -> Callable[[], object]:
     """A step of a signature, the state fed back and, for the encoder, real speech going in."""
     inputs = {n: np.zeros(spec.shape, spec.dtype) for n, spec in signature.inputs.items()}
     at = 0
@@ -115,12 +115,14 @@ def main() -> None:
                 f"{encoder:8.2f} {predictor:10.2f} {joiner:7.2f} {first[1] / step:6.1f}x {step / 1000 / STEP_S:6.3f}"
             )
             print(f"{sizes} {times}  {floor / encoder:11.0%}  {off:.4f}", flush=True)
-    if options.onnx:
-        from tests.benchmarks.onnx_peer import onnx_steps
-
-        for name, size, run in onnx_steps(rnnt):
-            encoder = median_ms(partial(run, features[None, : rnnt.config.reduction]))
-            print(f"{name:<15} {size / 1e6:7.1f} {'':>8} {encoder:8.2f}  (encoder alone)", flush=True)
+        if options.onnx:
+            path.write_bytes(float_file)
+            encoder_only = {"encoder": LiteRtModel(path).signatures["encoder"]}
+            for precision, _, size, peer in onnx_signatures(path, encoder_only, threads=1):
+                encoder = median_ms(stepper(peer, features))
+                print(
+                    f"{f'onnx {precision}':<15} {size / 1e6:7.1f} {'':>8} {encoder:8.2f}  (encoder alone)", flush=True
+                )
 
 
 def encoder_bytes(path: Path) -> int:
