@@ -128,7 +128,8 @@ class SecondPass:
         scores = phone_scores(np.stack(self._sounds), [proposal.phones for proposal in proposals])
         scores += [self._known(path[-1]) for path in paths]
         scores += self._config.word_bonus * np.array([proposal.words for proposal in proposals])
-        kept = np.argsort(-scores, kind="stable")[: self._config.proposals].tolist()
+        possible = np.flatnonzero(np.isfinite(scores))  # silence always is
+        kept = possible[np.argsort(-scores[possible], kind="stable")][: self._config.proposals].tolist()
         found = []
         for i, (logprob, trail) in zip(kept, self._aligned([paths[i] for i in kept]), strict=True):
             score = float(scores[i]) + self._config.transducer_weight * logprob

@@ -84,6 +84,16 @@ def test_readings_are_scored_by_transducer_phones_language_model_and_length(
         assert all(0 <= c <= 1 for c in said[text].confidences)
 
 
+def test_what_has_more_sounds_than_there_was_time_for_is_no_reading(
+    word_lexicon: SoundLexicon, word_lm: WordLm
+) -> None:
+    second = make_pass(word_lexicon, word_lm, Tables(len(PIECES)))
+    listen(second, random_sounds(2 * FRAMES))
+    readings = second.n_best([Decoded(spell("ba ba ba ba"), [0] * 4, [1.0] * 4, 0.0)])
+    assert np.isfinite([reading.score for reading in readings]).all()
+    assert "ba ba ba ba" not in {PIECES.text(reading.tokens) for reading in readings}
+
+
 def test_sounds_correct_what_the_transducer_misheard(word_lexicon: SoundLexicon, word_lm: WordLm) -> None:
     model = Tables(len(PIECES), 3)
     sounds = np.full((2 * FRAMES, SYMBOLS), -9.0, np.float32)
