@@ -8,6 +8,7 @@ Legend: `W` words, `R` pronunciations, `L` phones of the longest, `N` nodes, `C`
 """
 
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +80,10 @@ class SoundLexicon:
                 )  # fmt: skip
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}; expected a lexicon (.npz)") from error
-        except (ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile, InputError) as error:
+        except (
+            ValueError, KeyError, TypeError, IndexError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+            InputError,
+        ) as error:  # fmt: skip
             raise InputError(f"{path}: {error}; expected a lexicon (.npz)") from error
 
     def save(self, path: Path) -> None:
