@@ -49,8 +49,8 @@ TINY = RnntConfig(
     predictor_units=6, predictor_projection=4, embedding=3, joiner=7, symbols=9, residual=True,
 )  # fmt: skip
 SMALL = RnntConfig(
-    encoder_layers=6, encoder_units=512, encoder_projection=320, predictor_layers=1, predictor_units=512,
-    predictor_projection=320, embedding=256, joiner=320, symbols=256, residual=True, dropout=0.1,
+    encoder_layers=6, encoder_units=512, encoder_projection=320, reduction_after=4, predictor_layers=1,
+    predictor_units=512, predictor_projection=320, embedding=256, joiner=320, symbols=256, residual=True, dropout=0.1,
 )  # fmt: skip
 MOBILE_80MB = RnntConfig()  # the published sizes
 PRESETS = {"tiny": TINY, "small": SMALL, "mobile-80mb": MOBILE_80MB}
@@ -200,6 +200,13 @@ class Rnnt(keras.Model):
             x = layer(x, training=training)
             outputs.append(x)
         return outputs
+
+    def layer_input(self, features: Tensor, layer: int) -> Tensor:
+        """What an encoder layer is given for [B, S, F]."""
+        x = features
+        for index, below in enumerate(self.encoder.layers_[:layer]):
+            x = below(self._reduce(x) if index == self.config.reduction_after else x)
+        return self._reduce(x) if layer == self.config.reduction_after else x
 
     def encode(self, features: Tensor, training: bool | None = None) -> Tensor:
         """[B, S, F] -> [B, T, J] with T = S // reduction."""

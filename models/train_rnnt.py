@@ -17,6 +17,7 @@ import numpy as np
 from models.batches import BatchMaker
 from models.greedy import collapse, greedy_tokens
 from models.rnnt_training import RnntTrainer
+from models.starting import settle
 
 STACKED_S = 0.03  # one stacked frame
 AVERAGE_STEPS = 5  # steps between updates of the averaged weights
@@ -115,8 +116,9 @@ class Run:
         )
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         trainer.compile(optimizer=optimizer, jit_compile="auto" if keras.backend.backend() == "jax" else False)
-        first = next(iter(maker.epoch(0, ascending=True)))
+        first = next(iter(maker.epoch(0)))
         trainer.predict_on_batch(first)  # builds every weight
+        settle(trainer.rnnt, first["features"], first["frames"])
         optimizer.build(trainer.trainable_variables)
         self.average = [np.array(v) for v in self._weights()]
 

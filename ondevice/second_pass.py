@@ -42,6 +42,11 @@ class SecondPassConfig:
     transducer_margin: float = 8.0  # alignments so much worse than the best of their text are not followed
 
     @property
+    def bias_weight(self) -> float:
+        """Of a favoured phrase's bonus, which is meant for a transducer alone; here sounds are evidence beside it."""
+        return 1.0 + self.transducer_weight
+
+    @property
     def sounds(self) -> SoundSearchConfig:
         """Settings of the search over sounds."""
         return SoundSearchConfig(self.beam, self.margin, self.phone_margin, self.lm_weight, self.word_bonus)
@@ -97,7 +102,7 @@ class SecondPass:
         """`look_ahead` is `ondevice.sound_search.look_ahead` of lexicon and language model."""
         self._model, self._pieces, self._lexicon, self._lm, self._bias = model, pieces, lexicon, lm, bias
         self._config = config
-        self._search = SoundSearch(lexicon, lm.ngrams, config.sounds, look_ahead)
+        self._search = SoundSearch(lexicon, lm.ngrams, config.sounds, look_ahead, bias)
         self.reset()
 
     def reset(self) -> None:
@@ -173,7 +178,7 @@ class SecondPass:
                 known = node.known + self._config.lm_weight * float(self._lm.scores(node.lm_state)[token])
                 bias_state = None
                 if self._bias and node.bias_state is not None:
-                    known += float(self._bias.scores(node.bias_state)[token])
+                    known += self._config.bias_weight * float(self._bias.scores(node.bias_state)[token])
                     bias_state = self._bias.advance(node.bias_state, token)
                 lm_state = self._lm.advance(node.lm_state, token)
                 child = node.children[token] = Node(token, lm_state, bias_state, known)
@@ -184,7 +189,7 @@ class SecondPass:
         """What language model and bias say of a whole text."""
         known = leaf.known + self._config.lm_weight * self._lm.final(leaf.lm_state)
         if self._bias and leaf.bias_state is not None:
-            known += self._bias.final(leaf.bias_state)
+            known += self._config.bias_weight * self._bias.final(leaf.bias_state)
         return known
 
     def _aligned(self, paths: Sequence[Sequence[Node]]) -> list[Alignments]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ondevice.bias import BiasState, PhraseBias
 from ondevice.lm import LmState, NgramLm
 from ondevice.sound_lexicon import BLANK, ROOT, SoundLexicon
 from ondevice.wordlm import FIRST_WORD
@@ -59,10 +60,17 @@ def look_ahead(lexicon: SoundLexicon, lm: NgramLm) -> Float32:
     return below
 
 
+class _Context(NamedTuple):
+    """What is remembered of the words so far."""
+
+    lm: LmState
+    bias: BiasState | None
+
+
 class _Beam(NamedTuple):
     """All hypotheses, [H] each."""
 
-    context: Ints  # number of what the language model remembers
+    context: Ints  # its number
     node: Ints
     last: Ints  # phone
     said: Ints  # number of the words so far
@@ -73,15 +81,21 @@ class _Beam(NamedTuple):
 class SoundSearch:
     """Keeps the likeliest words of an utterance, frame by frame."""
 
-    def __init__(self, lexicon: SoundLexicon, lm: NgramLm, config: SoundSearchConfig, best_below: Float32) -> None:
-        """`lm` scores the lexicon's words, numbered from FIRST_WORD; `best_below` is `look_ahead` of the two."""
-        self._lexicon, self._lm, self._config = lexicon, lm, config
+    def __init__(
+        self, lexicon: SoundLexicon, lm: NgramLm, config: SoundSearchConfig, best_below: Float32,
+        bias: PhraseBias | None = None,
+    ) -> None:  # fmt: skip
+        """`lm` scores the lexicon's words, numbered from FIRST_WORD; `best_below` is `look_ahead` of the two.
+
+        `bias` favours phrases, word by word as they end.
+        """
+        self._lexicon, self._lm, self._config, self._bias = lexicon, lm, config, bias
         tree = lexicon.tree
         self._phone = tree.phone.astype(np.int64)
         self._ending = np.diff(tree.first_end) > 0
         self._ahead = config.lm_weight * best_below  # [N]
-        self._contexts: list[LmState] = []
-        self._numbers: dict[tuple[int, ...], int] = {}
+        self._contexts: list[_Context] = []
+        self._numbers: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
         self._words: dict[tuple[int, int], tuple[int, float]] = {}
         self.reset()
 
@@ -92,7 +106,8 @@ class SoundSearch:
         self._numbers.clear()
         self._words.clear()
         self._spoken: list[Spoken | None] = [None]
-        first = self._context(self._lm.initial_state())
+        bias = self._bias.initial_state() if self._bias else None
+        first = self._number(_Context(self._lm.initial_state(), bias))
         zero = np.zeros(1, np.int64)
         self._beam = _Beam(zero + first, zero, zero, zero, np.zeros(1), np.full(1, -np.inf))
 
@@ -118,6 +133,9 @@ class SoundSearch:
         beam = self._beam
         done = np.flatnonzero(beam.node == ROOT)
         scores = np.logaddexp(beam.blank, beam.sound)[done]
+        if self._bias:
+            held = (self._contexts[number].bias for number in beam.context[done].tolist())
+            scores += np.array([self._bias.final(state) for state in held if state])
         found: dict[tuple[int, ...], Heard] = {}
         for place in np.argsort(-scores, kind="stable").tolist():
             heard = self._written(int(beam.said[done[place]]), float(scores[place]))
@@ -171,25 +189,32 @@ class SoundSearch:
             base = float(score[place]) - float(self._ahead[node]) + config.word_bonus
             context = int(beam.context[hypothesis])
             for row in tree.ends[tree.first_end[node] : tree.first_end[node + 1]].tolist():
-                after, logprob = self._after(context, int(self._lexicon.word[row]))
-                reached = base + config.lm_weight * logprob
+                after, known = self._after(context, int(self._lexicon.word[row]))
+                reached = base + known
                 if reached >= floor:
                     self._spoken.append(Spoken(row, self.frame, self._spoken[int(beam.said[hypothesis])]))
                     found.append((after, int(phone[place]), len(self._spoken) - 1, reached))
         return found
 
     def _after(self, context: int, word: int) -> tuple[int, float]:
-        """The context after a word, and the word's natural log probability."""
+        """The context after a word, and what language model and bias say of the word, weighed."""
         found = self._words.get((context, word))
         if found is None:
-            state, logprob = self._lm.score(self._contexts[context], word + FIRST_WORD)
-            found = self._words[context, word] = (self._context(state), logprob)
+            lm_state, bias_state = self._contexts[context]
+            lm_state, logprob = self._lm.score(lm_state, word + FIRST_WORD)
+            known = self._config.lm_weight * logprob
+            if self._bias and bias_state:
+                for token in self._lexicon.pieces(word):
+                    known += float(self._bias.scores(bias_state)[token])
+                    bias_state = self._bias.advance(bias_state, token)
+            found = self._words[context, word] = (self._number(_Context(lm_state, bias_state)), known)
         return found
 
-    def _context(self, state: LmState) -> int:
-        number = self._numbers.setdefault(state.tokens, len(self._contexts))
+    def _number(self, context: "_Context") -> int:
+        key = (context.lm.tokens, context.bias.active if context.bias else ())
+        number = self._numbers.setdefault(key, len(self._contexts))
         if number == len(self._contexts):
-            self._contexts.append(state)
+            self._contexts.append(context)
         return number
 
     def _merged(self, stayed: _Beam, rows: list[Ints], score: Float64) -> _Beam:
@@ -222,11 +247,11 @@ class SoundSearch:
         """Drop words and contexts that no hypothesis leads back to."""
         beam = self._beam
         contexts, context = np.unique(beam.context, return_inverse=True)
-        states = [self._contexts[number] for number in contexts.tolist()]
+        kept = [self._contexts[number] for number in contexts.tolist()]
         spoken, said = np.unique(beam.said, return_inverse=True)
         self._spoken = [self._spoken[number] for number in spoken.tolist()]
         self._contexts.clear()
         self._numbers.clear()
         self._words.clear()
-        numbers = np.array([self._context(state) for state in states], np.int64)
+        numbers = np.array([self._number(context) for context in kept], np.int64)
         self._beam = beam._replace(context=numbers[context], said=said.astype(np.int64))

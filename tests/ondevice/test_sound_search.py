@@ -7,17 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ondevice.bias import PhraseBias
 from ondevice.errors import InputError
 from ondevice.sound_lexicon import ROOT, Runs, SoundLexicon
 from ondevice.sound_search import SoundSearch, SoundSearchConfig, look_ahead
 from ondevice.wordlm import FIRST_WORD, WordLm
-from tests.ondevice.word_sounds import AA, PHONES, SOUNDS, B, ctc, make_lexicon, random_sounds, spell
+from tests.ondevice.word_sounds import AA, PHONES, PIECES, SOUNDS, B, ctc, make_lexicon, random_sounds, spell
 
 WIDE = SoundSearchConfig(beam=10_000, margin=1e9, phone_margin=1e9, lm_weight=0.7, word_bonus=0.3)
 
 
-def search_over(lexicon: SoundLexicon, lm: WordLm, config: SoundSearchConfig) -> SoundSearch:
-    return SoundSearch(lexicon, lm.ngrams, config, look_ahead(lexicon, lm.ngrams))
+def search_over(
+    lexicon: SoundLexicon, lm: WordLm, config: SoundSearchConfig, bias: PhraseBias | None = None
+) -> SoundSearch:  # fmt: skip
+    return SoundSearch(lexicon, lm.ngrams, config, look_ahead(lexicon, lm.ngrams), bias)
 
 
 def run(search: SoundSearch, sounds: np.ndarray) -> dict[str, float]:
@@ -170,3 +173,30 @@ def test_spelled_pieces_write_the_word(word_lexicon: SoundLexicon, word_lm: Word
 
 def test_without_a_letter_to_sound_model_nothing_is_guessed(word_lm: WordLm) -> None:
     assert make_lexicon(word_lm).guess("abba") == ()
+
+
+def test_a_favoured_phrase_gains_its_bonus_and_what_only_begins_it_nothing(
+    word_lexicon: SoundLexicon, word_lm: WordLm
+) -> None:  # fmt: skip
+    sounds = np.full((7, len(PHONES) + 1), -30.0, np.float32)
+    for frame, phone in enumerate([0, AA, AA, B, 0, B, AA]):
+        sounds[frame, phone] = 0.0
+    bias, scores = PhraseBias([("abb ba", 2.0)], PIECES), []
+    for favoured in (None, bias):
+        search = search_over(word_lexicon, word_lm, WIDE, favoured)
+        for frame in sounds:
+            search.advance(frame)
+        texts = [
+            " ".join(word_lm.known_words[word_lexicon.word[row]] for row in heard.pronunciations)
+            for heard in search.n_best()
+        ]
+        scores.append(dict(zip(texts, [heard.score for heard in search.n_best()], strict=True)))
+    state, bonus = bias.initial_state(), 0.0
+    for word in ("abb", "ba"):
+        for token in word_lexicon.pieces(word_lm.known_words.index(word)):
+            bonus += float(bias.scores(state)[token])
+            state = bias.advance(state, token)
+    bonus += bias.final(state)
+    assert bonus > 1.0
+    assert scores[1]["abb ba"] == pytest.approx(scores[0]["abb ba"] + bonus, abs=1e-3)
+    assert scores[1]["ab ba"] == pytest.approx(scores[0]["ab ba"], abs=1e-3)
