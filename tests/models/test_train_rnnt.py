@@ -101,12 +101,12 @@ def test_overfitting_reaches_zero_errors(tmp_path: Path) -> None:
 def test_a_killed_run_goes_on_exactly(tmp_path: Path) -> None:
     whole = make_run(tmp_path / "whole", steps=7, config=AugmentConfig(edges_s=0.05))
     whole.train(Quiet())
-    part = make_run(tmp_path / "part", steps=7, config=AugmentConfig(edges_s=0.05))
-    part.train(Quiet(), stop_after_s=0.0)  # one step, saved
-    while part.step < 7:
+    for kills, seconds in enumerate((0.0, 0.0, 1e9)):  # after one step each, which is saved; then to the end
         part = make_run(tmp_path / "part", steps=7, config=AugmentConfig(edges_s=0.05))
-        assert part.restore()
-        part.train(Quiet(), stop_after_s=0.3)
+        assert part.restore() == (kills > 0)
+        assert part.step == kills
+        part.train(Quiet(), stop_after_s=seconds)
+    assert part.step == 7
     for ours, theirs in zip(whole._all_variables(), part._all_variables(), strict=True):
         np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), atol=1e-5, err_msg=ours.path)
     for ours, theirs in zip(whole.average, part.average, strict=True):
