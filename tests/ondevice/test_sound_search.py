@@ -32,6 +32,14 @@ def run(search: SoundSearch, sounds: np.ndarray) -> dict[str, float]:
     return {" ".join(map(str, words[list(h.pronunciations)].tolist())): h.score for h in search.n_best()}
 
 
+def sure_sounds() -> np.ndarray:
+    """One sure phone a frame: "ab ba" or "abb ba"."""
+    sounds = np.full((7, len(PHONES) + 1), -30.0, np.float32)
+    for frame, phone in enumerate([0, AA, AA, B, 0, B, AA]):
+        sounds[frame, phone] = 0.0
+    return sounds
+
+
 def remembered(lm: WordLm, words: Sequence[str]) -> tuple[int, ...]:
     """What the language model remembers of words."""
     state = lm.ngrams.initial_state()
@@ -82,9 +90,7 @@ def test_a_search_that_drops_nothing_sums_what_ends_alike(
 def test_one_sure_phone_a_frame_is_heard_as_its_words_with_the_language_models_score(
     word_lexicon: SoundLexicon, word_lm: WordLm
 ) -> None:  # fmt: skip
-    sounds = np.full((7, len(PHONES) + 1), -30.0, np.float32)
-    for frame, phone in enumerate([0, AA, AA, B, 0, B, AA]):
-        sounds[frame, phone] = 0.0
+    sounds = sure_sounds()
     search = search_over(word_lexicon, word_lm, WIDE)
     for frame in sounds:
         search.advance(frame)
@@ -178,9 +184,7 @@ def test_without_a_letter_to_sound_model_nothing_is_guessed(word_lm: WordLm) -> 
 def test_a_favoured_phrase_gains_its_bonus_and_what_only_begins_it_nothing(
     word_lexicon: SoundLexicon, word_lm: WordLm
 ) -> None:  # fmt: skip
-    sounds = np.full((7, len(PHONES) + 1), -30.0, np.float32)
-    for frame, phone in enumerate([0, AA, AA, B, 0, B, AA]):
-        sounds[frame, phone] = 0.0
+    sounds = sure_sounds()
     bias, scores = PhraseBias([("abb ba", 2.0)], PIECES), []
     for favoured in (None, bias):
         search = search_over(word_lexicon, word_lm, WIDE, favoured)
