@@ -28,7 +28,7 @@ from export.precision import TOLERANCE, Wanted, weights_of
 from export.recorder import Recorder
 from export.rnnt import convert, keras_steps, run_steps, signatures, tflite_steps
 from models.greedy import greedy_tokens
-from models.pieces import load_pieces, piece_list
+from models.pieces import PIECES_FILE, load_pieces, piece_list
 from models.recipe import Trained
 from ondevice.assets import load_manifest, sha256_of
 from ondevice.endpoint import EndpointConfig
@@ -199,6 +199,7 @@ def build_asset(
                 np.savez(directory / EMBEDDING_FILE, rows=table.rows, scale=table.scale)
             if lm:
                 shutil.copyfile(lm, directory / LM_FILE)
+            shutil.copyfile(trained.pieces, directory / PIECES_FILE)  # for a training that starts here
             if lexicon:
                 lexicon.save(directory / LEXICON_FILE)
             describe(directory, precision)

@@ -27,6 +27,7 @@ class AugmentConfig:
     time_width: int = 25  # frames, at most (SpecAugment's T)
     warp: float = 0.08  # largest relative change of the frequency axis (vocal tract length)
     gain_db: float = 10.0  # largest change of level either way
+    colour_db: float = 2.5  # deviation of a smooth change of the spectrum, as between microphones
     noise: float = 0.2  # probability of adding a noise recording
     noise_snr_db: tuple[float, float] = (5.0, 30.0)
     edges_s: float = 0.5  # longest quiet added before and after
@@ -43,6 +44,7 @@ class AugmentConfig:
             time_width=round(self.time_width * part),
             warp=self.warp * part,
             gain_db=self.gain_db * part,
+            colour_db=self.colour_db * part,
             noise=self.noise * part,
         )
 
@@ -65,6 +67,13 @@ def warp_matrix(factor: float, bands: int) -> np.ndarray:
     matrix[low, np.arange(bands)] = 1 - part
     matrix[low + 1, np.arange(bands)] += part
     return matrix
+
+
+def colour(bands: int, deviation_db: float, rng: np.random.Generator) -> np.ndarray:
+    """[M] to add to log-mel features: tilt, bow and wave of a random frequency response, the finer the smaller."""
+    at = np.pi * (np.arange(bands) + 0.5) / bands
+    curve = sum(rng.normal(0, deviation_db / order) * np.cos(order * at) for order in (1, 2, 3))
+    return np.log(10) / 10 * curve
 
 
 def quiet(features: np.ndarray, frames: int, rng: np.random.Generator, floor: float) -> np.ndarray:
@@ -99,6 +108,8 @@ def augment(
         speech = np.log(np.exp(features).mean())
         offset = speech - np.log(np.exp(noise).mean()) - _exp_db(rng.uniform(*config.noise_snr_db))
         features = np.logaddexp(features, noise + offset)
+    if config.colour_db:
+        shift = shift + colour(bands, config.colour_db, rng)
     return np.maximum(features + shift, floor).astype(np.float32)
 
 

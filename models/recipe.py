@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,12 +22,15 @@ from models.batches import AugmentConfig, BatchMaker
 from models.corpora import read_corpus
 from models.feature_store import FeatureStore, Variant, write_store
 from models.phones import Lexicon
-from models.pieces import load_pieces, train_pieces
+from models.pieces import PIECES_FILE, load_pieces, train_pieces
 from models.rnnt import PRESETS, Rnnt, RnntConfig
 from models.rnnt_training import LossConfig, RnntTrainer
 from models.train_rnnt import Run, TrainConfig
+from models.warm_start import start_from
 from ondevice.errors import InputError
 from ondevice.features import LogMelConfig
+from ondevice.manifest import TranscribeManifest
+from ondevice.manifest_base import MODEL_FILE
 
 _log = logging.getLogger(__name__)
 HUMAN_VARIANTS: tuple[Variant, ...] = ("plain", "speed:0.9", "speed:1.1", "room")
@@ -109,9 +113,13 @@ def write_json(path: Path, value: object) -> None:
 
 def prepare(
     output: Path, data: DataConfig, train: TrainConfig, losses: LossConfig, *,
-    precision: str = "float32", augment: AugmentConfig | None = None, say: Callable[[str], None] = print,
+    precision: str = "float32", augment: AugmentConfig | None = None, start: TranscribeManifest | None = None,
+    say: Callable[[str], None] = print,
 ) -> Run:  # fmt: skip
-    """Everything up to the first step: a `Run` in `output`, at its newest checkpoint if there is one."""
+    """Everything up to the first step: a `Run` in `output`, at its newest checkpoint if there is one.
+
+    start: an exported recogniser whose weights, word pieces and statistics a new run begins with.
+    """
     if train.preset not in PRESETS:
         raise InputError(f"--preset {train.preset}: expected one of {', '.join(PRESETS)}")
     output.mkdir(parents=True, exist_ok=True)
@@ -125,7 +133,9 @@ def prepare(
         np.array(s.features(u)) for s in _stores(data.noise, "train", ("plain",), data, say) for u in s.utterances
     ]
 
-    pieces_path = output / "pieces.model"
+    pieces_path = output / PIECES_FILE
+    if start and not pieces_path.exists():
+        _take_settings(start, output)
     if not pieces_path.exists():
         train_pieces(_piece_text(human, data.text), data.symbols, pieces_path)
     pieces = load_pieces(pieces_path)
@@ -156,7 +166,18 @@ def prepare(
     run = Run(output, trainer, maker, watcher, pieces.decode, train)
     if run.restore():
         say(f"going on from step {run.step}")
+    elif start:
+        start_from(run, start.directory / MODEL_FILE, say)
     return run
+
+
+def _take_settings(start: TranscribeManifest, output: Path) -> None:
+    """Word pieces and statistics of an exported recogniser, into a run's folder."""
+    if PIECES_FILE not in start.files:
+        raise InputError(f"{start.directory}: no {PIECES_FILE}; expected a recogniser that `ondevice export rnnt` made")
+    mean, std = list(start.feature_mean), list(start.feature_std)
+    write_json(output / "norm.json", {"mean": mean, "std": std, "features": asdict(start.features)})
+    shutil.copyfile(start.directory / PIECES_FILE, output / PIECES_FILE)
 
 
 def _normalisation(path: Path, stores: Sequence[FeatureStore]) -> tuple[np.ndarray, np.ndarray]:
@@ -179,7 +200,7 @@ def write_final(run: Run) -> Path:
 
 def load_trained(output: Path) -> Trained:
     """The recogniser of a finished (or stopped) run in `output`."""
-    for name in ("config.json", "rnnt.weights.h5", "pieces.model", "norm.json"):
+    for name in ("config.json", "rnnt.weights.h5", PIECES_FILE, "norm.json"):
         if not (output / name).exists():
             raise InputError(f"{output}: {name} is missing; expected the output folder of `ondevice train rnnt`")
     settings = json.loads((output / "config.json").read_text(encoding="utf-8"))
@@ -188,7 +209,7 @@ def load_trained(output: Path) -> Trained:
     rnnt.build()
     rnnt.load_weights(output / "rnnt.weights.h5")
     return Trained(
-        rnnt, output / "pieces.model", np.array(norm["mean"], np.float32), np.array(norm["std"], np.float32),
+        rnnt, output / PIECES_FILE, np.array(norm["mean"], np.float32), np.array(norm["std"], np.float32),
         LogMelConfig(**norm["features"]), tuple(settings.get("phones", ())),
     )  # fmt: skip
 

@@ -57,6 +57,11 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return rate * 50.0 ** (-into / config.cooldown_steps) if into > 0 else rate
 
 
+def compile_with(trainer: keras.Model, optimizer: keras.Optimizer) -> None:
+    """Make a trainer ready for `train_on_batch`."""
+    trainer.compile(optimizer=optimizer, jit_compile="auto" if keras.backend.backend() == "jax" else False)
+
+
 def prefetch(batches: Iterator[Any], depth: int = 3) -> Iterator[Any]:
     """The same items, made ahead in a thread."""
     ready: queue.Queue[Any] = queue.Queue(depth)
@@ -115,7 +120,7 @@ class Run:
             config.peak_rate, beta_2=0.98, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm
         )
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        trainer.compile(optimizer=optimizer, jit_compile="auto" if keras.backend.backend() == "jax" else False)
+        compile_with(trainer, optimizer)
         first = next(iter(maker.epoch(0)))
         trainer.predict_on_batch(first)  # builds every weight
         settle(trainer.rnnt, first["features"], first["frames"])

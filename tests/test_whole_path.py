@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("keras")
 pytest.importorskip("sentencepiece")
 
+import h5py
 import soundfile
 
 from ondevice.assets import load_manifest
@@ -68,6 +69,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def keras_weights(path: Path) -> dict[str, np.ndarray]:
+    """Every array in a Keras weights file by its place there."""
+    found: dict[str, np.ndarray] = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, value: found.update({name: value[()]} if isinstance(value, h5py.Dataset) else {}))
+    return found
+
+
 def train_options(corpus: Path, output: Path, steps: int) -> list[str | Path]:
     return [
         "train", "rnnt", "--data", corpus, "--output", output, "--cache", corpus.parent / "cache", "--preset", "tiny",
@@ -80,7 +89,7 @@ def train_options(corpus: Path, output: Path, steps: int) -> list[str | Path]:
 def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a short training run."""
     output = tmp_path_factory.mktemp("run") / "run"
-    done = ondevice(*train_options(corpus, output, 4))
+    done = ondevice(*train_options(corpus, output, 6))
     assert done.returncode == 0, done.stderr
     return output
 
@@ -140,6 +149,39 @@ def test_export_gives_an_asset_that_the_runtime_loads(corpus: Path, run: Path, t
         "ondevice: --quantize int3: expected one of float32, float16, int8, int8-full, int4, mixed"
     ]
     assert sorted((p.name, p.stat().st_mtime_ns) for p in asset.iterdir()) == before
+
+
+def test_a_training_can_begin_with_an_asset(corpus: Path, run: Path, tmp_path: Path) -> None:
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"name": "tones", "description": "d", "licence": "CC0"}))
+    recording = ["--recording", corpus / "0.wav", "--text", SENTENCES[0]]
+    asset, further = tmp_path / "asset", tmp_path / "further"
+    done = ondevice("export", "rnnt", run, "--output", asset, "--card", card, *recording, "--quantize", "float32")
+    assert done.returncode == 0, done.stderr
+    done = ondevice(*train_options(corpus, further, 1), "--start", asset, "--rate", "1e-9")
+    assert done.returncode == 0, done.stderr
+    for name in ("pieces.model", "norm.json"):
+        assert (further / name).read_bytes() == (run / name).read_bytes()
+    before, after = (keras_weights(folder / "rnnt.weights.h5") for folder in (run, further))
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        np.testing.assert_allclose(after[name], value, atol=1e-6, err_msg=name)
+
+    done = ondevice(*train_options(corpus, tmp_path / "other", 1)[:-2], "--start", asset)  # without phones
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1] == (
+        f"ondevice: {asset / 'model.tflite'}: signature 'encoder' does not hold the 20 weights of this preset; "
+        "expected a recogniser of the same sizes, word pieces and phones"
+    )
+    (asset / "pieces.model").unlink()
+    manifest = json.loads((asset / "manifest.json").read_text())
+    del manifest["files"]["pieces.model"]
+    (asset / "manifest.json").write_text(json.dumps(manifest))
+    done = ondevice(*train_options(corpus, tmp_path / "third", 1), "--start", asset)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1] == (
+        f"ondevice: {asset}: no pieces.model; expected a recogniser that `ondevice export rnnt` made"
+    )
 
 
 def test_a_second_pass_needs_a_model_of_words_and_a_run_that_knows_phones(

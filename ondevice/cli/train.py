@@ -72,6 +72,9 @@ def rnnt(
     lexicon: Annotated[Path | None, typer.Option(help="CMUdict file, for the auxiliary loss on phones.")] = None,
     preset: Annotated[str, typer.Option(help="tiny, small or mobile-80mb.")] = "small",
     symbols: Annotated[int, typer.Option(min=32, help="Number of word pieces.")] = 256,
+    start: Annotated[
+        str | None, typer.Option(help="Shipped recogniser, by name or folder, to begin with instead of from nothing.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps in all.")] = 20_000,
     cooldown: Annotated[int, typer.Option(min=1, help="Steps over which the rate falls at the end.")] = 3_000,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
@@ -103,6 +106,8 @@ def rnnt(
     from models.batches import AugmentConfig
     from models.rnnt_training import LossConfig
     from models.train_rnnt import TrainConfig
+    from ondevice.assets import find_asset, load_manifest
+    from ondevice.manifest import TranscribeManifest
 
     run = recipe.prepare(
         output,
@@ -113,7 +118,8 @@ def rnnt(
         TrainConfig(preset, steps, rate, cooldown_steps=cooldown, evaluate_steps=evaluate_steps, seed=seed),
         LossConfig(ctc=ctc, phone_ctc=phone_ctc, towers=towers),
         precision=precision,
-        augment=AugmentConfig(token_dropout=token_dropout),
+        augment=AugmentConfig(token_dropout=token_dropout, ramp_epochs=0 if start else AugmentConfig.ramp_epochs),
+        start=load_manifest(find_asset(start), kind=TranscribeManifest) if start else None,
         say=_say,
     )  # fmt: skip
     from models.progress import Progress
