@@ -101,8 +101,9 @@ class TensorSpec:
 class Signature:
     """One function of a model file: arrays in by name, arrays out by name."""
 
-    def __init__(self, runner: Any, lock: threading.Lock) -> None:
+    def __init__(self, runner: Any, lock: threading.Lock, resizes: bool = True) -> None:
         self._runner = runner
+        self._resizes = resizes
         self._lock = lock  # one interpreter serves all signatures and must not run in two threads at once
         self.inputs = {name: _tensor_spec(d) for name, d in runner.get_input_details().items()}
         self.outputs = {name: _tensor_spec(d) for name, d in runner.get_output_details().items()}
@@ -118,6 +119,17 @@ class Signature:
         for name, quantisation in self._to_read.items():
             outputs[name] = quantisation.dequantise(outputs[name])
         return outputs
+
+    def rows(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run for many rows: first axes of N where the file says 1, for a signature that keeps rows apart.
+
+        All at once where the interpreter can (a delegate may be compiled for one row alone), else one by one.
+        """
+        if self._resizes:
+            return self(inputs)
+        count = len(next(iter(inputs.values())))
+        each = [self({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
+        return {name: np.concatenate([outputs[name] for outputs in each]) for name in self.outputs}
 
 
 class LiteRtModel:
@@ -155,7 +167,9 @@ class LiteRtModel:
             ) from error
         self._lock = threading.Lock()
         self.on_edge_tpu: list[str] = []  # signatures that run there: see `ondevice.opening`
-        self.signatures = {n: Signature(self._interpreter.get_signature_runner(n), self._lock) for n in names}
+        self.signatures = {
+            n: Signature(self._interpreter.get_signature_runner(n), self._lock, not delegate) for n in names
+        }
 
     @property
     def runs_on(self) -> str:
@@ -172,7 +186,7 @@ class LiteRtModel:
         for side, names, found in (("inputs", inputs, runner.taken), ("outputs", outputs, runner.made)):
             if len(names) != len(found):
                 raise InputError(f"{self.path}: {len(found)} {side}; expected {len(names)}: {', '.join(names)}")
-        return Signature(runner, self._lock)
+        return Signature(runner, self._lock, resizes=False)
 
 
 class _InOrder:

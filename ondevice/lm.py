@@ -7,6 +7,7 @@ the scores of all tokens after a context come from one slice per order. Contexts
 Legend: `V` tokens, `C` contexts of one length, `N` n-grams of one length.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,16 +80,20 @@ class NgramLm:
 
     def score(self, state: LmState, token: int) -> tuple[LmState, float]:
         """The next state and the natural log of the token's probability (-inf for an impossible one)."""
+        return self.advance(state, token), self.logprob(state, token)
+
+    def logprob(self, state: LmState, token: int) -> float:
+        """The natural log of the token's probability alone."""
         logprob = 0.0
         for table, row in reversed(list(zip(self.tables, state.rows, strict=False))):
             if row < 0:
                 continue
             low, high = int(table.starts[row]), int(table.starts[row + 1])
-            place = low + int(np.searchsorted(table.tokens[low:high], token))
+            place = bisect_left(table.tokens, token, low, high)
             if place < high and table.tokens[place] == token:
-                return self.advance(state, token), logprob + float(table.logprobs[place])
+                return logprob + float(table.logprobs[place])
             logprob += float(table.backoffs[row])
-        return self.advance(state, token), logprob + float(self.unigrams[token])
+        return logprob + float(self.unigrams[token])
 
     def scores(self, state: LmState) -> Float32:
         """Natural log probability of every token, float32 [V]; the caller owns the array."""
@@ -105,7 +110,7 @@ class NgramLm:
         for length, table in enumerate(self.tables[: len(tokens)], start=1):
             key += tokens[-length] * scale
             scale *= self.symbols
-            row = int(np.searchsorted(table.contexts, np.uint64(key)))
+            row = int(table.contexts.searchsorted(np.uint64(key)))
             found = row < len(table.contexts) and int(table.contexts[row]) == key
             rows.append(row if found else -1)
             known = length if found else known

@@ -39,7 +39,6 @@ SECOND_PASS_RANGES: dict[str, tuple[float, float]] = {
     "word_bonus": (-10.0, 10.0),
     "transducer_weight": (0.0, 5.0),
     "proposals": (1, 100),
-    "transducer_margin": (0.1, 1000.0),
 }
 _WHOLE = ("beam", "max_symbols", "proposals")
 

@@ -80,6 +80,14 @@ class LiteRtTransducer:
         logprobs: Float32 = logits - np.log(np.exp(logits).sum())
         return logprobs
 
+    def join_all(self, encoded: Sequence[Float32], predicted: Sequence[Float32]) -> Float32:
+        """The same of many pairs at once: [N, V]."""
+        inputs = {"encoded": np.concatenate(encoded), "predicted": np.concatenate(predicted)}
+        logits: Float32 = self._joiner.rows(inputs)["logits"]
+        logits -= logits.max(axis=1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return logits
+
 
 @dataclass(frozen=True)
 class RecognizerConfig:

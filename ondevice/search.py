@@ -38,6 +38,9 @@ class Transducer(Protocol):
     def join(self, encoded: Any, predicted: Any) -> Float32:
         """Natural log probabilities [V] of one frame after one history; the caller owns the array."""
 
+    def join_all(self, encoded: Sequence[Any], predicted: Sequence[Any]) -> Float32:
+        """The same of many pairs of frame and history at once: [N, V]."""
+
 
 class LanguageModel(Protocol):
     """What scores the next token by the ones before; states are values that the search keeps."""

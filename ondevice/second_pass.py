@@ -10,13 +10,14 @@ Legend: `T` encoder frames, `S` frames of the phone head, `C` phones, blank incl
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ondevice.bias import BiasState, PhraseBias
-from ondevice.search import Decoded, Emission, Transducer, confidence
+from ondevice.search import Decoded, Transducer, confidence
 from ondevice.sound_lexicon import BLANK, Phones, SoundLexicon
 from ondevice.sound_search import SoundSearch, SoundSearchConfig
 from ondevice.tokens import Pieces
@@ -25,6 +26,7 @@ from ondevice.wordlm import WordLm, WordState
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
+IMPOSSIBLE = np.float32(-1e4)  # least log probability, so that differences of sums are numbers
 MOST_FRAMES = 2000  # two minutes: what is longer stays as the first pass heard it
 
 
@@ -39,7 +41,6 @@ class SecondPassConfig:
     word_bonus: float = 0.5
     transducer_weight: float = 1.0
     proposals: int = 6  # the transducer is asked about
-    transducer_margin: float = 8.0  # alignments so much worse than the best of their text are not followed
 
     @property
     def bias_weight(self) -> float:
@@ -58,22 +59,6 @@ class Proposal(NamedTuple):
     tokens: tuple[int, ...]
     phones: Phones
     words: int
-
-
-class Alignments(NamedTuple):
-    """All ways the pieces of a node may have come out by a frame: their probability, and the likeliest."""
-
-    logprob: float
-    trail: Emission | None
-
-    def joined(self, other: "Alignments | None") -> "Alignments":
-        """These and others of the same node."""
-        if other is None:
-            return self
-        return Alignments(float(np.logaddexp(self.logprob, other.logprob)), max(self, other, key=_likely).trail)
-
-
-Aligning = dict[int, Alignments]  # by how many pieces are out
 
 
 class Node:
@@ -136,9 +121,9 @@ class SecondPass:
         possible = np.flatnonzero(np.isfinite(scores))  # silence always is
         kept = possible[np.argsort(-scores[possible], kind="stable")][: self._config.proposals].tolist()
         found = []
-        for i, (logprob, trail) in zip(kept, self._aligned([paths[i] for i in kept]), strict=True):
+        for i, (logprob, frames, sure) in zip(kept, self._alignments([paths[i] for i in kept]), strict=True):
             score = float(scores[i]) + self._config.transducer_weight * logprob
-            found.append(_written(proposals[i].tokens, trail, score))
+            found.append(Decoded(list(proposals[i].tokens), frames, sure, score))
         return sorted(found, key=lambda decoded: -decoded.score)
 
     def _proposals(self, first: Sequence[Decoded]) -> Iterator[Proposal]:
@@ -192,53 +177,54 @@ class SecondPass:
             known += self._config.bias_weight * self._bias.final(leaf.bias_state)
         return known
 
-    def _aligned(self, paths: Sequence[Sequence[Node]]) -> list[Alignments]:
-        """How the transducer may have put out each sequence, all ways together."""
-        found: list[Alignments | None] = [None] * len(paths)
-        margin = self._config.transducer_margin
-        while missing := [i for i, alignments in enumerate(found) if alignments is None]:
-            beams: list[Aligning] = [{0: Alignments(0.0, None)} for _ in missing]
-            for frame in range(len(self._encoded)):
-                rows: dict[Node, Float32] = {}
-                beams = [
-                    self._stepped(paths[i], beam, frame, rows, margin) for i, beam in zip(missing, beams, strict=True)
-                ]
-            for i, beam in zip(missing, beams, strict=True):
-                found[i] = beam.get(len(paths[i]) - 1)
-            margin *= 2  # what is missing ends with what the transducer did not hear at all
-        return [alignments for alignments in found if alignments is not None]
+    def _alignments(self, paths: Sequence[Sequence[Node]]) -> Iterator[tuple[float, list[int], list[float]]]:
+        """How the transducer may have put out each sequence: the log probability of all ways together, and the
+        frames and confidences of its pieces on the way that was the likelier wherever two met."""
+        nodes: dict[Node, int] = {}
+        for path in paths:
+            for place, node in enumerate(path):
+                if node not in nodes:
+                    nodes[node] = len(nodes)
+                    state = path[place - 1].state if place else self._model.initial_state()
+                    node.predicted, node.state = self._model.predict(node.token, state)
+        predicted = [node.predicted for node in nodes]
+        longest = max(map(len, paths))
+        at = np.zeros((len(paths), longest), np.intp)  # node of each place; behind a sequence's end any will do
+        token = np.zeros((len(paths), longest - 1), np.intp)  # the piece that follows it
+        for row, path in enumerate(paths):
+            at[row, : len(path)] = [nodes[node] for node in path]
+            token[row, : len(path) - 1] = [node.token for node in path[1:]]
 
-    def _stepped(
-        self, path: Sequence[Node], before: Aligning, frame: int, rows: dict[Node, Float32], margin: float
-    ) -> Aligning:  # fmt: skip
-        """The alignments of a sequence after one more frame, without those much worse than the best."""
-        floor = max(here.logprob for here in before.values()) - margin
-        after: Aligning = {}
-        place, last = min(before), max(before)
-        grown: Alignments | None = None  # by one more piece at this frame
-        while place < len(path) and (place <= last or grown):
-            here = before.get(place)
-            if grown is not None:
-                here, grown = grown.joined(here), None
-            if here is not None and here.logprob >= floor:
-                row = self._row(path, place, frame, rows)
-                after[place] = Alignments(here.logprob + float(row[self._model.blank]), here.trail)
-                if place + 1 < len(path):
-                    token = path[place + 1].token
-                    trail = Emission(frame, confidence(row, token, self._model.blank), here.trail)
-                    grown = Alignments(here.logprob + float(row[token]), trail)
-            place += 1
-        return after
+        alpha = np.full(at.shape, -np.inf)  # of having put out so many pieces
+        alpha[:, 0] = 0.0
+        climb = np.zeros(at.shape)
+        rises = np.zeros((len(self._encoded), *token.shape), bool)  # a piece likelier came at this frame than before
+        for frame, encoded in enumerate(self._encoded):
+            logprobs = np.maximum(self._model.join_all([encoded] * len(predicted), predicted), IMPOSSIBLE)
+            emits = logprobs[at[:, :-1], token].astype(np.float64)
+            np.cumsum(emits, axis=1, out=climb[:, 1:])
+            before, alpha = alpha, climb + np.logaddexp.accumulate(alpha - climb, axis=1)
+            rises[frame] = alpha[:, :-1] + emits >= before[:, 1:]
+            alpha += logprobs[at, self._model.blank]
+        for row, path in enumerate(paths):
+            frames = _last_rises(rises[:, row, : len(path) - 1])
+            heard = [self._encoded[0]] * len(predicted)
+            for node, frame in zip(at[row], frames, strict=False):
+                heard[node] = self._encoded[frame]
+            logprobs = self._model.join_all(heard, predicted)
+            sure = [confidence(logprobs[nodes[a]], b.token, self._model.blank) for a, b in pairwise(path)]
+            yield float(alpha[row, len(path) - 1]), frames, sure
 
-    def _row(self, path: Sequence[Node], place: int, frame: int, rows: dict[Node, Float32]) -> Float32:
-        """The transducer's log probabilities [V] after so many pieces, asked for once a frame."""
-        node = path[place]
-        if node not in rows:
-            if node.predicted is None:
-                state = path[place - 1].state if place else self._model.initial_state()
-                node.predicted, node.state = self._model.predict(node.token, state)
-            rows[node] = self._model.join(self._encoded[frame], node.predicted)
-        return rows[node]
+
+def _last_rises(rises: npt.NDArray[np.bool_]) -> list[int]:
+    """The frames of U pieces, not decreasing, given where [T, U] each was likelier to come than to have come before."""
+    frames: list[int] = []
+    frame = len(rises) - 1
+    for piece in reversed(range(rises.shape[1])):
+        while not rises[frame, piece]:
+            frame -= 1
+        frames.append(frame)
+    return frames[::-1]
 
 
 def phone_scores(logprobs: Float32, sequences: Sequence[Phones]) -> Float64:
@@ -261,16 +247,3 @@ def phone_scores(logprobs: Float32, sequences: Sequence[Phones]) -> Float64:
     rows = np.arange(len(sequences))
     scores: Float64 = np.logaddexp(alpha[rows, ends], np.where(ends > 0, alpha[rows, np.maximum(ends - 1, 0)], -np.inf))
     return scores
-
-
-def _likely(alignments: Alignments) -> float:
-    return alignments.logprob
-
-
-def _written(tokens: Sequence[int], trail: Emission | None, score: float) -> Decoded:
-    frames, confidences = [], []
-    while trail is not None:
-        frames.append(trail.frame)
-        confidences.append(trail.confidence)
-        trail = trail.before
-    return Decoded(list(tokens), frames[::-1], confidences[::-1], score)

@@ -96,7 +96,8 @@ class SoundSearch:
         self._ahead = config.lm_weight * best_below  # [N]
         self._contexts: list[_Context] = []
         self._numbers: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
-        self._words: dict[tuple[int, int], tuple[int, float]] = {}
+        self._known: dict[tuple[int, int], float] = {}  # of a word after a context
+        self._after: dict[tuple[int, int], int] = {}  # the context after both
         self.reset()
 
     def reset(self) -> None:
@@ -104,7 +105,8 @@ class SoundSearch:
         self.frame = 0
         self._contexts.clear()
         self._numbers.clear()
-        self._words.clear()
+        self._known.clear()
+        self._after.clear()
         self._spoken: list[Spoken | None] = [None]
         bias = self._bias.initial_state() if self._bias else None
         first = self._number(_Context(self._lm.initial_state(), bias))
@@ -189,26 +191,38 @@ class SoundSearch:
             base = float(score[place]) - float(self._ahead[node]) + config.word_bonus
             context = int(beam.context[hypothesis])
             for row in tree.ends[tree.first_end[node] : tree.first_end[node + 1]].tolist():
-                after, known = self._after(context, int(self._lexicon.word[row]))
-                reached = base + known
+                word = int(self._lexicon.word[row])
+                reached = base + self._worth(context, word)
                 if reached >= floor:
+                    after = self._context_after(context, word)
                     self._spoken.append(Spoken(row, self.frame, self._spoken[int(beam.said[hypothesis])]))
                     found.append((after, int(phone[place]), len(self._spoken) - 1, reached))
         return found
 
-    def _after(self, context: int, word: int) -> tuple[int, float]:
-        """The context after a word, and what language model and bias say of the word, weighed."""
-        found = self._words.get((context, word))
-        if found is None:
+    def _worth(self, context: int, word: int) -> float:
+        """What language model and bias say of a word, weighed."""
+        known = self._known.get((context, word))
+        if known is None:
             lm_state, bias_state = self._contexts[context]
-            lm_state, logprob = self._lm.score(lm_state, word + FIRST_WORD)
-            known = self._config.lm_weight * logprob
+            known = self._config.lm_weight * self._lm.logprob(lm_state, word + FIRST_WORD)
             if self._bias and bias_state:
                 for token in self._lexicon.pieces(word):
                     known += float(self._bias.scores(bias_state)[token])
                     bias_state = self._bias.advance(bias_state, token)
-            found = self._words[context, word] = (self._number(_Context(lm_state, bias_state)), known)
-        return found
+            self._known[context, word] = known
+        return known
+
+    def _context_after(self, context: int, word: int) -> int:
+        """The context after a word."""
+        after = self._after.get((context, word))
+        if after is None:
+            lm_state, bias_state = self._contexts[context]
+            if self._bias and bias_state:
+                for token in self._lexicon.pieces(word):
+                    bias_state = self._bias.advance(bias_state, token)
+            lm_state = self._lm.advance(lm_state, word + FIRST_WORD)
+            after = self._after[context, word] = self._number(_Context(lm_state, bias_state))
+        return after
 
     def _number(self, context: "_Context") -> int:
         key = (context.lm.tokens, context.bias.active if context.bias else ())
@@ -252,6 +266,7 @@ class SoundSearch:
         self._spoken = [self._spoken[number] for number in spoken.tolist()]
         self._contexts.clear()
         self._numbers.clear()
-        self._words.clear()
+        self._known.clear()
+        self._after.clear()
         numbers = np.array([self._number(context) for context in kept], np.int64)
         self._beam = beam._replace(context=numbers[context], said=said.astype(np.int64))

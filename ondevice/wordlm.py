@@ -171,7 +171,7 @@ class WordLm:
     def _range_mass(self, words: Words, low: Ints, high: Ints) -> Float64:
         mass = words.scale * (self._unigram_sums[high] - self._unigram_sums[low])
         for known, sums in words.levels:
-            mass += sums[np.searchsorted(known, high)] - sums[np.searchsorted(known, low)]
+            mass += sums[known.searchsorted(high)] - sums[known.searchsorted(low)]
         return np.asarray(np.maximum(mass, 0.0))
 
     def _after_words(self, state: LmState) -> Words:

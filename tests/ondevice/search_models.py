@@ -49,6 +49,9 @@ class Tables:
             self.priors.append(predicted)
         return self.row(int(encoded[0, 0]), predicted).copy()
 
+    def join_all(self, encoded: Sequence[np.ndarray], predicted: Sequence[Tokens]) -> np.ndarray:
+        return np.stack([self.join(e, p) for e, p in zip(encoded, predicted, strict=True)])
+
 
 class Bigrams(Tables):
     """A cheap transducer for long streams: probabilities depend on the frame and the last token alone."""

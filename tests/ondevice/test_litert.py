@@ -39,6 +39,19 @@ def test_named_tensors_of_every_signature(toy_asset: Path) -> None:
     assert model.backend.version[0].isdigit()
 
 
+@pytest.mark.parametrize("resizes", [True, False])
+def test_many_rows_are_each_what_they_are_alone(toy_asset: Path, resizes: bool) -> None:
+    joiner = LiteRtModel(toy_asset / "model.tflite").signatures["joiner"]
+    joiner._resizes = resizes
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.normal(size=(5, *spec.shape[1:])).astype(np.float32) for name, spec in joiner.inputs.items()}
+    found = joiner.rows(inputs)["logits"]
+    assert found.shape == (5, len(TOKENS))
+    for i, row in enumerate(found):
+        alone = joiner({name: array[i : i + 1] for name, array in inputs.items()})["logits"]
+        np.testing.assert_array_equal(row, alone[0])
+
+
 def test_outputs_are_not_overwritten_by_the_next_call(toy_asset: Path) -> None:
     predictor = open_model(load_manifest(toy_asset)).signatures["predictor"]
     zeros = np.zeros((1, UNITS), np.float32)
