@@ -10,7 +10,7 @@ def start_backend(towers: int = 1) -> None:
 
     Small matrix products gain nothing from being split among threads.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr():  # what TensorFlow says of this processor before its log level applies
         import keras
 

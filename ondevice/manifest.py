@@ -39,8 +39,9 @@ SECOND_PASS_RANGES: dict[str, tuple[float, float]] = {
     "word_bonus": (-10.0, 10.0),
     "transducer_weight": (0.0, 5.0),
     "proposals": (1, 100),
+    "crossings": (0, 10),
 }
-_WHOLE = ("beam", "max_symbols", "proposals")
+_WHOLE = ("beam", "max_symbols", "proposals", "crossings")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ Legend: `T` encoder frames, `S` frames of the phone head, `C` phones, blank incl
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,9 @@ from ondevice.wordlm import WordLm, WordState
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-IMPOSSIBLE = np.float32(-1e4)  # least log probability, so that differences of sums are numbers
+IMPOSSIBLE = -1e4  # least log probability, so that differences of sums are numbers
+BAND = 15.0  # places of a sequence so much less likely than its likeliest are not followed
+MOST_PIECES = 4  # looked at beyond them
 MOST_FRAMES = 2000  # two minutes: what is longer stays as the first pass heard it
 
 
@@ -40,7 +42,8 @@ class SecondPassConfig:
     lm_weight: float = 0.7
     word_bonus: float = 0.5
     transducer_weight: float = 1.0
-    proposals: int = 6  # the transducer is asked about
+    proposals: int = 6  # the transducer is asked about, at a time
+    crossings: int = 2  # times that the best reading is crossed with what else was proposed, while that helps
 
     @property
     def bias_weight(self) -> float:
@@ -53,12 +56,37 @@ class SecondPassConfig:
         return SoundSearchConfig(self.beam, self.margin, self.phone_margin, self.lm_weight, self.word_bonus)
 
 
-class Proposal(NamedTuple):
-    """A text by its pieces, and how it sounds."""
+class Said(NamedTuple):
+    """A word of a proposal: its pieces, and how it sounds."""
 
+    text: str
     tokens: tuple[int, ...]
     phones: Phones
-    words: int
+
+
+Proposal = tuple[Said, ...]
+
+
+class Alignment(NamedTuple):
+    """How a transducer puts out a sequence: the log probability of all ways together, and when its pieces come on the
+    way that is the likelier wherever two meet."""
+
+    logprob: float
+    frames: list[int]
+    confidences: list[float]
+
+
+class Reading(NamedTuple):
+    """A proposal and its score, the transducer's word included."""
+
+    score: float
+    proposal: Proposal
+    alignment: Alignment
+
+    @property
+    def decoded(self) -> Decoded:
+        """The reading as a search gives it."""
+        return Decoded(_tokens(self.proposal), self.alignment.frames, self.alignment.confidences, self.score)
 
 
 class Node:
@@ -111,40 +139,61 @@ class SecondPass:
         """The readings, best first, of the utterance that the first pass read as `first`."""
         if len(self._encoded) == MOST_FRAMES or not self._encoded:
             return list(first)
-        proposals = list(self._proposals(first))
         bias_state = self._bias.initial_state() if self._bias else None
         root = Node(self._model.blank, self._lm.initial_state(), bias_state, 0.0)
-        paths = [self._path(root, proposal.tokens) for proposal in proposals]
-        scores = phone_scores(np.stack(self._sounds), [proposal.phones for proposal in proposals])
+        proposals = {_text(proposal): proposal for proposal in self._proposals(first)}
+        readings = self._judged(root, list(proposals.values()))
+        for _ in range(self._config.crossings):
+            best = max(readings, key=_score)
+            crossed = {_text(p): p for other in proposals.values() for p in _crossed(best.proposal, other)}
+            fresh = {text: proposal for text, proposal in crossed.items() if text not in proposals}
+            proposals |= fresh
+            readings += self._judged(root, list(fresh.values()))
+            if max(readings, key=_score) is best:
+                break
+        return [reading.decoded for reading in sorted(readings, key=_score, reverse=True)]
+
+    def _judged(self, root: Node, proposals: Sequence[Proposal]) -> list[Reading]:
+        """Readings of the proposals that score best before the transducer is asked, with its word on them."""
+        if not proposals:
+            return []
+        config = self._config
+        paths = [self._path(root, _tokens(proposal)) for proposal in proposals]
+        phones = [tuple(phone for said in proposal for phone in said.phones) for proposal in proposals]
+        scores = phone_scores(np.stack(self._sounds), phones)
         scores += [self._known(path[-1]) for path in paths]
-        scores += self._config.word_bonus * np.array([proposal.words for proposal in proposals])
+        scores += config.word_bonus * np.array([len(_text(proposal).split()) for proposal in proposals])
         possible = np.flatnonzero(np.isfinite(scores))  # silence always is
-        kept = possible[np.argsort(-scores[possible], kind="stable")][: self._config.proposals].tolist()
-        found = []
-        for i, (logprob, frames, sure) in zip(kept, self._alignments([paths[i] for i in kept]), strict=True):
-            score = float(scores[i]) + self._config.transducer_weight * logprob
-            found.append(Decoded(list(proposals[i].tokens), frames, sure, score))
-        return sorted(found, key=lambda decoded: -decoded.score)
+        kept = possible[np.argsort(-scores[possible], kind="stable")][: config.proposals].tolist()
+        alignments = self._alignments([paths[i] for i in kept]) if kept else []
+        return [
+            Reading(float(scores[i]) + config.transducer_weight * alignment.logprob, proposals[i], alignment)
+            for i, alignment in zip(kept, alignments, strict=True)
+        ]
 
     def _proposals(self, first: Sequence[Decoded]) -> Iterator[Proposal]:
-        """What was heard, silence included, each text once."""
-        lexicon, texts = self._lexicon, {""}
-        yield Proposal((), (), 0)
+        """What was heard, silence included, the likeliest sound of a text before others."""
+        lexicon = self._lexicon
         usual: dict[int, int] = {}  # the pronunciation that a word was heard with
+        heard_first: list[Proposal] = [()]
         for heard in self._search.n_best():
             words = lexicon.word[list(heard.pronunciations)].tolist()
             usual = dict(zip(words, heard.pronunciations, strict=True)) | usual
-            tokens = tuple(token for word in words for token in lexicon.pieces(word))
-            if (text := self._pieces.text(tokens)) not in texts:
-                texts.add(text)
-                phones = tuple(phone for row in heard.pronunciations for phone in lexicon.sound(row))
-                yield Proposal(tokens, phones, len(words))
+            pieces = [lexicon.pieces(word) for word in words]
+            sounds = [lexicon.sound(row) for row in heard.pronunciations]
+            heard_first.append(tuple(map(Said, map(self._pieces.text, pieces), pieces, sounds)))
         for decoded in first:
-            if (text := self._pieces.text(decoded.tokens)) not in texts:
-                texts.add(text)
-                spoken = text.split()
-                phones = tuple(phone for word in spoken for phone in self._said(word, usual))
-                yield Proposal(tuple(decoded.tokens), phones, len(spoken))
+            spans: dict[tuple[int, int], list[str]] = {}  # a piece may hold several words
+            for word in self._pieces.words(decoded.tokens):
+                spans.setdefault((word.start, word.end), []).append(word.text)
+            yield tuple(
+                Said(" ".join(texts), tuple(decoded.tokens[start:end]), self._sound(texts, usual))
+                for (start, end), texts in spans.items()
+            )
+        yield from reversed(heard_first)
+
+    def _sound(self, words: Sequence[str], usual: dict[int, int]) -> Phones:
+        return tuple(phone for word in words for phone in self._said(word, usual))
 
     def _said(self, word: str, usual: dict[int, int]) -> Phones:
         """How a word of the first pass sounds."""
@@ -160,12 +209,12 @@ class SecondPass:
             node = path[-1]
             child = node.children.get(token)
             if child is None:
-                known = node.known + self._config.lm_weight * float(self._lm.scores(node.lm_state)[token])
+                lm_state, logprob = self._lm.score(node.lm_state, token)
+                known = node.known + self._config.lm_weight * logprob
                 bias_state = None
                 if self._bias and node.bias_state is not None:
                     known += self._config.bias_weight * float(self._bias.scores(node.bias_state)[token])
                     bias_state = self._bias.advance(node.bias_state, token)
-                lm_state = self._lm.advance(node.lm_state, token)
                 child = node.children[token] = Node(token, lm_state, bias_state, known)
             path.append(child)
         return path
@@ -177,19 +226,27 @@ class SecondPass:
             known += self._config.bias_weight * self._bias.final(leaf.bias_state)
         return known
 
-    def _alignments(self, paths: Sequence[Sequence[Node]]) -> Iterator[tuple[float, list[int], list[float]]]:
-        """How the transducer may have put out each sequence: the log probability of all ways together, and the
-        frames and confidences of its pieces on the way that was the likelier wherever two met."""
-        nodes: dict[Node, int] = {}
+    def _alignments(self, paths: Sequence[Sequence[Node]]) -> list[Alignment]:
+        """How the transducer may have put out each sequence; where it had other ideas, after a wider search."""
+        found = self._aligned(paths, BAND)
+        missing = [i for i, alignment in enumerate(found) if alignment.logprob < IMPOSSIBLE / 2]
+        if missing:
+            wider = self._aligned([paths[i] for i in missing], np.inf)
+            for i, alignment in zip(missing, wider, strict=True):
+                found[i] = alignment
+        return found
+
+    def _aligned(self, paths: Sequence[Sequence[Node]], band: float) -> list[Alignment]:
+        """The same, each sequence followed at places within `band` of its likeliest at a frame, and a few beyond."""
+        nodes = {node: number for number, node in enumerate(dict.fromkeys(node for path in paths for node in path))}
         for path in paths:
             for place, node in enumerate(path):
-                if node not in nodes:
-                    nodes[node] = len(nodes)
+                if node.predicted is None:
                     state = path[place - 1].state if place else self._model.initial_state()
                     node.predicted, node.state = self._model.predict(node.token, state)
         predicted = [node.predicted for node in nodes]
-        longest = max(map(len, paths))
-        at = np.zeros((len(paths), longest), np.intp)  # node of each place; behind a sequence's end any will do
+        longest, blank = max(map(len, paths)), self._model.blank
+        at = np.full((len(paths), longest), -1)  # node of each place, -1 behind a sequence's end
         token = np.zeros((len(paths), longest - 1), np.intp)  # the piece that follows it
         for row, path in enumerate(paths):
             at[row, : len(path)] = [nodes[node] for node in path]
@@ -200,20 +257,51 @@ class SecondPass:
         climb = np.zeros(at.shape)
         rises = np.zeros((len(self._encoded), *token.shape), bool)  # a piece likelier came at this frame than before
         for frame, encoded in enumerate(self._encoded):
-            logprobs = np.maximum(self._model.join_all([encoded] * len(predicted), predicted), IMPOSSIBLE)
-            emits = logprobs[at[:, :-1], token].astype(np.float64)
+            near = alpha >= alpha.max(axis=1, keepdims=True) - band
+            for _ in range(MOST_PIECES):
+                near[:, 1:] |= near[:, :-1]
+            near &= at >= 0
+            asked, which = np.unique(at[near], return_inverse=True)
+            logprobs = self._model.join_all([encoded] * len(asked), [predicted[node] for node in asked.tolist()])
+            stays, emits = np.full(at.shape, IMPOSSIBLE), np.full(token.shape, IMPOSSIBLE)
+            stays[near] = logprobs[which, blank]
+            rows, places = np.nonzero(near)
+            follows = places < longest - 1
+            emits[rows[follows], places[follows]] = logprobs[which[follows], token[rows[follows], places[follows]]]
+            np.maximum(emits, IMPOSSIBLE, out=emits)
             np.cumsum(emits, axis=1, out=climb[:, 1:])
             before, alpha = alpha, climb + np.logaddexp.accumulate(alpha - climb, axis=1)
             rises[frame] = alpha[:, :-1] + emits >= before[:, 1:]
-            alpha += logprobs[at, self._model.blank]
+            alpha += np.maximum(stays, IMPOSSIBLE)
+        found = []
         for row, path in enumerate(paths):
             frames = _last_rises(rises[:, row, : len(path) - 1])
-            heard = [self._encoded[0]] * len(predicted)
-            for node, frame in zip(at[row], frames, strict=False):
-                heard[node] = self._encoded[frame]
-            logprobs = self._model.join_all(heard, predicted)
-            sure = [confidence(logprobs[nodes[a]], b.token, self._model.blank) for a, b in pairwise(path)]
-            yield float(alpha[row, len(path) - 1]), frames, sure
+            logprobs = self._model.join_all(
+                [self._encoded[frame] for frame in (*frames, 0)], [node.predicted for node in path]
+            )
+            sure = [confidence(logprobs[i], node.token, blank) for i, node in enumerate(path[1:])]
+            found.append(Alignment(float(alpha[row, len(path) - 1]), frames, sure))
+        return found
+
+
+def _crossed(best: Proposal, other: Proposal) -> Iterator[Proposal]:
+    """The best proposal with one stretch of words, where the two differ, as the other has it."""
+    matcher = SequenceMatcher(None, [said.text for said in best], [said.text for said in other], autojunk=False)
+    for kind, start, end, other_start, other_end in matcher.get_opcodes():
+        if kind != "equal":
+            yield (*best[:start], *other[other_start:other_end], *best[end:])
+
+
+def _tokens(proposal: Proposal) -> list[int]:
+    return [token for said in proposal for token in said.tokens]
+
+
+def _text(proposal: Proposal) -> str:
+    return " ".join(said.text for said in proposal)
+
+
+def _score(reading: Reading) -> float:
+    return reading.score
 
 
 def _last_rises(rises: npt.NDArray[np.bool_]) -> list[int]:

@@ -138,6 +138,14 @@ class WordLm:
         logprobs[self._silent] = 0.0
         return logprobs.astype(np.float32)
 
+    def score(self, state: WordState, token: int) -> tuple[WordState, float]:
+        """The state after one more piece and the piece's natural log probability: cheaper than all `scores`."""
+        if self._silent[token]:
+            return state, 0.0
+        after = self.advance(state, token)
+        before = state.logmass
+        return after, after.logmass - before + (self._log_end(state) if self._starts[token] else 0.0)
+
     def final(self, state: WordState) -> float:
         """What the end of the text adds: natural log probability that the unfinished word ends here."""
         return self._log_end(state) - state.logmass

@@ -96,6 +96,15 @@ def test_words_of_the_text_are_likelier_than_misspelt_ones(lm: WordLm) -> None:
     assert total("a ba ab") > total("a baa ab") + 2.0
 
 
+@pytest.mark.parametrize("tokens", [[], [3], [3, 6], [2, 2], spell("ab"), spell("ab b")])
+def test_one_piece_gets_the_score_it_has_among_all(lm: WordLm, tokens: list[int]) -> None:
+    state, _ = walk(lm, tokens)
+    for token, score in enumerate(lm.scores(state)):
+        after, alone = lm.score(state, token)
+        assert alone == pytest.approx(score, abs=1e-5)
+        assert after.prefix == lm.advance(state, token).prefix
+
+
 def test_pieces_that_write_nothing_change_nothing(lm: WordLm) -> None:
     state, _ = walk(lm, spell("ab"))
     assert lm.advance(state, LETTERS.blank) is state

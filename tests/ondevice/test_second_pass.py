@@ -5,9 +5,10 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 
+from ondevice import second_pass
 from ondevice.bias import PhraseBias
 from ondevice.search import Decoded
-from ondevice.second_pass import MOST_FRAMES, SecondPass, SecondPassConfig, phone_scores
+from ondevice.second_pass import MOST_FRAMES, Said, SecondPass, SecondPassConfig, _crossed, phone_scores
 from ondevice.sound_lexicon import SoundLexicon
 from ondevice.sound_search import look_ahead
 from ondevice.wordlm import WordLm
@@ -59,6 +60,24 @@ def test_phone_scores_are_sums_over_all_paths(seed: int) -> None:
     sequences = [(), (AA,), (AA, AA), (B, AA, IY), (AA, B, AA, B, AA), (IY, IY, IY)]
     np.testing.assert_allclose(phone_scores(sounds, sequences), [every[phones] for phones in sequences], atol=1e-4)
     assert phone_scores(sounds, [(AA,) * 4])[0] == -np.inf  # needs seven frames
+
+
+@pytest.mark.parametrize("blank_bonus", [0.0, 25.0])
+def test_a_band_loses_next_to_nothing_and_no_reading(
+    word_lexicon: SoundLexicon, word_lm: WordLm, monkeypatch: pytest.MonkeyPatch, blank_bonus: float
+) -> None:
+    """Also of what the transducer did not hear at all."""
+    model, sounds = Tables(len(PIECES), 7, blank_bonus), random_sounds(2 * FRAMES, 7)
+    scores = []
+    for band in (second_pass.BAND, np.inf):
+        monkeypatch.setattr(second_pass, "BAND", band)
+        second = make_pass(word_lexicon, word_lm, model)
+        listen(second, sounds)
+        scores.append({tuple(r.tokens): r.score for r in second.n_best([])})
+    assert len(scores[0]) > 5
+    assert scores[0].keys() == scores[1].keys()
+    for tokens, score in scores[0].items():
+        assert scores[1][tokens] - 0.1 < score < scores[1][tokens] + 1e-6
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -134,10 +153,47 @@ def test_a_phrase_that_is_favoured_wins(word_lexicon: SoundLexicon, word_lm: Wor
     assert texts[1] == "abb ba"
 
 
+def said(text: str) -> tuple[Said, ...]:
+    return tuple(Said(word, tuple(spell(word)), ()) for word in text.split())
+
+
+@pytest.mark.parametrize(
+    ("best", "other", "crossed"),
+    [
+        ("a ba ab", "a ba ab", []),
+        ("a ba ab", "", [""]),
+        ("", "a", ["a"]),
+        ("a ba ab", "b ba abb", ["b ba ab", "a ba abb"]),
+        ("a ba ab", "ba b b", ["ba ab", "a ba b b"]),
+    ],
+)
+def test_one_stretch_of_words_at_a_time_is_taken_over(best: str, other: str, crossed: list[str]) -> None:
+    found = list(_crossed(said(best), said(other)))
+    assert found == [said(text) for text in crossed]
+
+
+def test_words_that_no_search_put_together_are_found_by_crossing(word_lexicon: SoundLexicon, word_lm: WordLm) -> None:
+    """Stretches of what the sounds said, "ba a", and of what the first pass heard, "a b"."""
+    model = Tables(len(PIECES), 3)
+    sounds = np.full((2 * FRAMES, SYMBOLS), -9.0, np.float32)
+    for frame, phone in enumerate([B, AA, 0, 0, IY, 0]):
+        sounds[frame, phone] = 5.0
+    first = [Decoded(spell("a b"), [0, 1], [1.0, 1.0], 0.0)]
+    texts = []
+    for crossings in (0, 1):
+        second = make_pass(word_lexicon, word_lm, model, SecondPassConfig(beam=1, proposals=100, crossings=crossings))
+        listen(second, sounds)
+        texts.append({PIECES.text(reading.tokens) for reading in second.n_best(first)})
+    assert texts[0] == {"", "a b", "ba a"}
+    assert texts[1] == texts[0] | {"a", "ba a b"}
+
+
 def test_the_transducer_is_asked_about_few_proposals(word_lexicon: SoundLexicon, word_lm: WordLm) -> None:
-    second = make_pass(word_lexicon, word_lm, Tables(len(PIECES)), SecondPassConfig(proposals=2, margin=30))
-    listen(second, random_sounds(2 * FRAMES))
-    assert len(second.n_best([])) <= 2
+    for crossings in range(3):
+        config = SecondPassConfig(proposals=2, margin=30, crossings=crossings)
+        second = make_pass(word_lexicon, word_lm, Tables(len(PIECES)), config)
+        listen(second, random_sounds(2 * FRAMES))
+        assert len(second.n_best([])) <= 2 * (1 + crossings)
 
 
 def test_an_utterance_without_frames_or_beyond_two_minutes_stays_as_it_was(
