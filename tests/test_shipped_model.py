@@ -16,7 +16,7 @@ from ondevice.verify import verify
 
 SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
 DRIFT = 0.02  # absolute WER another processor's rounding may cost on some hundred words
-INT8_COST = 1.015  # greedy WER relative to float, as the README says; the whole search corrects it
+INT8_COST = 1.01  # greedy WER relative to float, as the README says
 PARITY = {"float32": 1e-3, "dynamic-int8": 0.15}  # relative RMS
 
 
@@ -87,7 +87,7 @@ def test_silence_and_noise_give_no_words(recognizer: Recognizer, level: float, c
 @pytest.mark.parametrize(
     ("name", "phrase"),
     [
-        ("147960-0000", "to be sure"), ("142845-0019", "when partaken"),
+        ("147960-0000", "but i was"), ("142845-0019", "when partaken"),
         ("142845-0045", "closed tin canister"), ("142845-0045", "crispness"),
     ],
 )  # fmt: skip
