@@ -15,7 +15,7 @@ import numpy as np
 from models.rnnt import LstmStack, Rnnt
 from models.train_rnnt import Run, compile_with
 from ondevice.errors import InputError
-from ondevice.graph import Subgraph, Tensor, read_graph
+from ondevice.graph import Operator, Subgraph, Tensor, read_graph
 
 HEAD_STEPS = 150
 HEAD_RATE = 2e-3
@@ -63,6 +63,31 @@ def take_weights(rnnt: Rnnt, path: Path) -> None:
         for (variable, turned), tensor in zip(wanted, found, strict=True):
             value = _widened(path, tensor)
             variable.assign(value.T if turned else value)
+    if rnnt.phone_head is not None and _is_folded(graph.signatures["encoder"], rnnt.phone_head):
+        _unfold(rnnt.phone_head, rnnt.encoder.layers_[rnnt.config.reduction_after - 1].normalise)
+
+
+def _is_folded(subgraph: Subgraph, head: keras.layers.Dense) -> bool:
+    """Whether a head takes what the layer below has not scaled and shifted yet: the converter did it in the head.
+
+    It does so where no residual stands between them, and keeps scale and shift for the layer above.
+    """
+    maker = {index: operator.code for operator in subgraph.operators for index in operator.outputs}
+    shape = tuple(head.kernel.shape)[::-1]
+    taken = [o.inputs[0] for o in subgraph.operators if o.code == "FULLY_CONNECTED" and _shape(subgraph, o) == shape]
+    return bool(taken) and all(maker.get(index) == "MUL" for index in taken)
+
+
+def _shape(subgraph: Subgraph, operator: Operator) -> tuple[int, ...]:
+    return subgraph.tensors[operator.inputs[1]].shape
+
+
+def _unfold(head: keras.layers.Dense, normalise: keras.layers.LayerNormalization) -> None:
+    """Take the scale and shift of a normalisation out of the head behind it."""
+    gamma, beta = (keras.ops.convert_to_numpy(v) for v in (normalise.gamma, normalise.beta))
+    kernel = keras.ops.convert_to_numpy(head.kernel) / gamma[:, None]
+    head.kernel.assign(kernel)
+    head.bias.assign(keras.ops.convert_to_numpy(head.bias) - beta @ kernel)
 
 
 def _order(rnnt: Rnnt) -> dict[str, list[Weight]]:

@@ -27,6 +27,17 @@ def recogniser(seed: int, sizes=SIZES) -> Rnnt:
     return rnnt
 
 
+def test_what_the_converter_folds_into_the_phone_head_comes_out_again(tmp_path: Path) -> None:
+    """No residual stands between it and the layer below."""
+    sizes = replace(SIZES, encoder_layers=3, reduction_after=1)
+    exported, other = recogniser(1, sizes), recogniser(2, sizes)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(convert(exported, "float32"))
+    take_weights(other, path)
+    for wanted, found in zip(exported.variables, other.variables, strict=True):
+        np.testing.assert_allclose(np.array(found), np.array(wanted), rtol=1e-4, atol=1e-5, err_msg=wanted.path)
+
+
 @pytest.mark.parametrize(("precision", "steps"), [("float32", 0.0), ("float16", 2**-9), ("dynamic-int8", 0.51)])
 def test_weights_come_back(precision: str, steps: float, tmp_path: Path) -> None:
     exported, other = recogniser(1), recogniser(2)
