@@ -134,7 +134,7 @@ def prepare(
     ]
 
     pieces_path = output / PIECES_FILE
-    if start and not pieces_path.exists():
+    if start and not (output / "checkpoint.npz").exists():
         _take_settings(start, output)
     if not pieces_path.exists():
         train_pieces(_piece_text(human, data.text), data.symbols, pieces_path)
