@@ -235,7 +235,8 @@ def plot_curves(output: Path) -> Path:
     bottom.set(ylabel="greedy word error rate (dev)", xlabel="step", ylim=(0, 1.05))
     for axes in (top, bottom):
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:  # nothing is measured on dev yet in a run that was stopped early
+            axes.legend()
     path = output / "curves.png"
     figure.tight_layout()
     figure.savefig(path, dpi=110)
