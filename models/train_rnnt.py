@@ -164,7 +164,7 @@ class Run:
         config, started = self.config, time.monotonic()
         saved = mark = started
         heard_s = 0.0
-        while self.step < config.steps and not self.stop:
+        while self.step < config.steps:  # not `stop`: set between two epochs, it must still reach the save below
             ascending = self.epoch < config.ascending_epochs
             for batch in prefetch(self.maker.epoch(self.epoch, self.batch, ascending=ascending)):
                 self.trainer.optimizer.learning_rate = learning_rate(self.step, config)

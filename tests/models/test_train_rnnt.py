@@ -1,14 +1,17 @@
 """Training learns, and goes on after a kill exactly as if nothing had happened."""
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 keras = pytest.importorskip("keras")
 
+from models import train_rnnt  # noqa: E402
 from models.batches import AugmentConfig, BatchMaker  # noqa: E402
 from models.feature_store import StoredUtterance  # noqa: E402
 from models.rnnt import TINY, Rnnt  # noqa: E402
@@ -111,6 +114,20 @@ def test_a_killed_run_goes_on_exactly(tmp_path: Path) -> None:
         np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), atol=1e-5, err_msg=ours.path)
     for ours, theirs in zip(whole.average, part.average, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_stop_between_two_epochs_is_saved_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path, steps=1000, config=None)
+
+    def one_epoch_then_stop(batches: Iterator[Any]) -> Iterator[Any]:
+        yield from batches
+        run.stop = True
+
+    monkeypatch.setattr(train_rnnt, "prefetch", one_epoch_then_stop)
+    run.train(Quiet())
+    assert 0 < run.step < 1000
+    with np.load(tmp_path / "checkpoint.npz") as saved:
+        assert saved["position"][0] == run.step
 
 
 def test_towers_change_nothing_but_the_speed(tmp_path: Path) -> None:
