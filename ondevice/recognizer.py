@@ -17,6 +17,7 @@ gives the same result to the bit.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -319,7 +320,7 @@ class Stream:
         return Result(
             text=" ".join(word.text for word in words),
             words=words,
-            confidence=float(np.mean([word.confidence for word in words])) if words else 0.0,
+            confidence=sum(word.confidence for word in words) / len(words) if words else 0.0,
             n_best=tuple(Alternative(text, score) for text, score in scores.items())[: self._recognizer.config.n_best],
             start_s=round(self._start_s, 3),
             end_s=round(self._now_s, 3),
@@ -335,6 +336,7 @@ class Stream:
             earliest = words[-1].end_s if words else begin_s
             start_s = min(max(begin_s + frames[0] * self._step_s - self._delay_s, earliest), end_s)
             stop_s = min(max(begin_s + (frames[-1] + 1) * self._step_s - self._delay_s, start_s), end_s)
-            confidence = float(np.exp(np.mean(np.log(np.maximum(decoded.confidences[span.start : span.end], 1e-9)))))
+            logs = [math.log(max(sure, 1e-9)) for sure in decoded.confidences[span.start : span.end]]
+            confidence = math.exp(sum(logs) / len(logs))
             words.append(Word(span.text, round(start_s, 3), round(stop_s, 3), confidence))
         return tuple(words)

@@ -26,6 +26,7 @@ from ondevice.wordlm import WordLm, WordState
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
+LEAST_LOG = -600.0  # of a frame's phone, so that its probability is a number above 0
 IMPOSSIBLE = -1e4  # least log probability, so that differences of sums are numbers
 BAND = 15.0  # places of a sequence so much less likely than its likeliest are not followed
 MOST_PIECES = 4  # looked at beyond them
@@ -316,22 +317,31 @@ def _last_rises(rises: npt.NDArray[np.bool_]) -> list[int]:
 
 
 def phone_scores(logprobs: Float32, sequences: Sequence[Phones]) -> Float64:
-    """CTC log probability [K] of phone sequences given natural log probabilities [S, C]; -inf where none fits."""
+    """CTC log probability [K] of phone sequences given natural log probabilities [S, C].
+
+    It is -inf where no path fits, or all are e^700 times less likely than the beginning of the sequence alone.
+    """
     longest = max(map(len, sequences), default=0)
     labels = np.zeros((len(sequences), 2 * longest + 1), np.int64)  # blanks between and around
     for row, phones in enumerate(sequences):
         labels[row, 1 : 2 * len(phones) : 2] = phones
-    skips = np.zeros(labels.shape, bool)  # over the blank between two different phones
-    skips[:, 2:] = (labels[:, 2:] != BLANK) & (labels[:, 2:] != labels[:, :-2])
-    alpha = np.full(labels.shape, -np.inf)
-    alpha[:, 0] = 0.0
-    for heard in logprobs.astype(np.float64):
-        before = alpha
-        alpha = before.copy()
-        alpha[:, 1:] = np.logaddexp(alpha[:, 1:], before[:, :-1])
-        alpha[:, 2:] = np.where(skips[:, 2:], np.logaddexp(alpha[:, 2:], before[:, :-2]), alpha[:, 2:])
-        alpha += heard[labels]
     ends = 2 * np.array([len(phones) for phones in sequences], np.int64)
-    rows = np.arange(len(sequences))
-    scores: Float64 = np.logaddexp(alpha[rows, ends], np.where(ends > 0, alpha[rows, np.maximum(ends - 1, 0)], -np.inf))
+    inside = np.arange(labels.shape[1]) <= ends[:, None]
+    skips = ((labels[:, 2:] != BLANK) & (labels[:, 2:] != labels[:, :-2])).astype(np.float64)  # a blank between phones
+    probabilities = np.exp(np.maximum(logprobs, LEAST_LOG).astype(np.float64))
+    # Probabilities as parts of the likeliest state's, whose logarithm is kept apart: far cheaper than sums of logs.
+    alpha, scale = np.zeros(labels.shape), np.zeros(len(sequences))
+    alpha[:, 0] = 1.0
+    with np.errstate(divide="ignore", under="ignore"):
+        for heard in probabilities:
+            after = alpha.copy()
+            after[:, 1:] += alpha[:, :-1]
+            after[:, 2:] += skips * alpha[:, :-2]
+            after *= heard[labels] * inside
+            peak = after.max(axis=1)
+            alpha = after / peak[:, None]
+            scale += np.log(peak)
+        rows = np.arange(len(sequences))
+        last = alpha[rows, ends] + np.where(ends > 0, alpha[rows, np.maximum(ends - 1, 0)], 0.0)
+        scores: Float64 = np.log(last) + scale
     return scores
