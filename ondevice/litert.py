@@ -124,11 +124,12 @@ class Signature:
         """Run for many rows: first axes of N where the file says 1, for a signature that keeps rows apart.
 
         All at once where the interpreter can (a delegate may be compiled for one row alone), else one by one.
+        An input of one row goes with each of the others'.
         """
         if self._resizes:
             return self(inputs)
-        count = len(next(iter(inputs.values())))
-        each = [self({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
+        count = max(map(len, inputs.values()))
+        each = [self({n: a[i : i + 1] if len(a) > 1 else a for n, a in inputs.items()}) for i in range(count)]
         return {name: np.concatenate([outputs[name] for outputs in each]) for name in self.outputs}
 
 

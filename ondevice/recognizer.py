@@ -81,13 +81,12 @@ class LiteRtTransducer:
         logprobs: Float32 = logits - np.log(np.exp(logits).sum())
         return logprobs
 
-    def join_all(self, encoded: Sequence[Float32], predicted: Sequence[Float32]) -> Float32:
-        """The same of many pairs at once: [N, V]."""
-        inputs = {"encoded": np.concatenate(encoded), "predicted": np.concatenate(predicted)}
-        logits: Float32 = self._joiner.rows(inputs)["logits"]
-        logits -= logits.max(axis=1, keepdims=True)
-        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        return logits
+    def join_frames(self, encoded: Sequence[Float32], predicted: Float32, tokens: Sequence[int]) -> Float32:
+        """The same of a few tokens [U] at many frames [N] after one history: [N, U]."""
+        logits: Float32 = self._joiner.rows({"encoded": np.concatenate(encoded), "predicted": predicted})["logits"]
+        top = logits.max(axis=1, keepdims=True)
+        logprobs: Float32 = logits[:, tokens] - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+        return logprobs
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ class Transducer(Protocol):
     def join(self, encoded: Any, predicted: Any) -> Float32:
         """Natural log probabilities [V] of one frame after one history; the caller owns the array."""
 
-    def join_all(self, encoded: Sequence[Any], predicted: Sequence[Any]) -> Float32:
-        """The same of many pairs of frame and history at once: [N, V]."""
+    def join_frames(self, encoded: Sequence[Any], predicted: Any, tokens: Sequence[int]) -> Float32:
+        """The same of a few tokens [U] at many frames [N] after one history: [N, U]."""
 
 
 class LanguageModel(Protocol):
@@ -157,7 +157,7 @@ class GreedySearch:
             if token == blank:
                 break
             best.history = History(token, best.history)
-            best.trail = Emission(self.frame, confidence(logprobs, token, blank), best.trail)
+            best.trail = Emission(self.frame, confidence(float(logprobs[token]), float(logprobs[blank])), best.trail)
             self._predicted, self._state = self._model.predict(token, self._state)
         self.frame += 1
 
@@ -327,7 +327,7 @@ class BeamSearch:
                 child.bias_state = self._bias.advance(history.bias_state, token)
             self._remembered.append(child)
         child.used = self.frame
-        trail = Emission(self.frame, confidence(row, token, self._model.blank), hypothesis.trail)
+        trail = Emission(self.frame, confidence(float(row[token]), float(row[self._model.blank])), hypothesis.trail)
         return Hypothesis(score, child, trail)
 
     @staticmethod
@@ -380,7 +380,6 @@ def _badness(hypothesis: Hypothesis) -> float:
     return -hypothesis.score
 
 
-def confidence(logprobs: Float32, token: int, blank: int) -> float:
-    """Probability of the token given that this frame emits one."""
-    emits = -math.expm1(float(logprobs[blank]))
-    return min(1.0, math.exp(float(logprobs[token])) / max(emits, 1e-12))
+def confidence(token: float, blank: float) -> float:
+    """Probability of a token given that the frame emits one, by the log probabilities of the two."""
+    return min(1.0, math.exp(token) / max(-math.expm1(blank), 1e-12))

@@ -11,6 +11,7 @@ Legend: `T` encoder frames, `S` frames of the phone head, `C` phones, blank incl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,11 +26,12 @@ from ondevice.wordlm import WordLm, WordState
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 LEAST_LOG = -600.0  # of a frame's phone, so that its probability is a number above 0
-IMPOSSIBLE = -1e4  # least log probability, so that differences of sums are numbers
-BAND = 15.0  # places of a sequence so much less likely than its likeliest are not followed
-MOST_PIECES = 4  # looked at beyond them
+IMPOSSIBLE = -1e4  # least log probability of a piece, so that differences of sums are numbers
+MARGIN = 50.0  # frames at which a sequence is so much less likely than at its likeliest are left out
+AHEAD = 32  # frames that a sequence is followed on at a time
 MOST_FRAMES = 2000  # two minutes: what is longer stays as the first pass heard it
 
 
@@ -69,8 +71,7 @@ Proposal = tuple[Said, ...]
 
 
 class Alignment(NamedTuple):
-    """How a transducer puts out a sequence: the log probability of all ways together, and when its pieces come on the
-    way that is the likelier wherever two meet."""
+    """How a transducer puts out a sequence: the log probability of all ways, and when pieces come on a likely one."""
 
     logprob: float
     frames: list[int]
@@ -90,10 +91,35 @@ class Reading(NamedTuple):
         return Decoded(_tokens(self.proposal), self.alignment.frames, self.alignment.confidences, self.score)
 
 
+class Arrival(NamedTuple):
+    """How a sequence gets its last piece, over the frames [n] of the sequence before it."""
+
+    first: int
+    emits: Float64  # log probability of the piece
+    comes: Float64  # of all ways that put it out at a frame
+    stays: Float64  # of no piece there instead
+
+
+class Lattice(NamedTuple):
+    """A sequence over the frames [n] at which it may be all that was put out so far."""
+
+    first: int
+    reached: Float64  # log probability of all ways to have put it out by a frame
+    stays: Float64  # of no more at that frame
+    rises: Ints  # frames [m] at which its last piece was likelier to come than to have come before
+
+    @property
+    def end(self) -> int:
+        """The frame behind the last."""
+        return self.first + len(self.reached)
+
+
 class Node:
     """A sequence of pieces that proposals begin with."""
 
-    __slots__ = ("bias_state", "children", "known", "lm_state", "predicted", "state", "token")
+    __slots__ = (
+        "arrival", "bias_state", "children", "known", "lattice", "lm_state", "predicted", "state", "token"
+    )  # fmt: skip
 
     def __init__(
         self, token: int, lm_state: WordState, bias_state: BiasState | None, known: float
@@ -104,6 +130,8 @@ class Node:
         self.known = known  # what language model and bias say of it, weighed
         self.predicted: Any = None
         self.state: Any = None
+        self.arrival: Arrival | None = None  # None for the root, and until the transducer was asked
+        self.lattice: Lattice | None = None  # None until the transducer was asked
 
 
 class SecondPass:
@@ -142,6 +170,7 @@ class SecondPass:
             return list(first)
         bias_state = self._bias.initial_state() if self._bias else None
         root = Node(self._model.blank, self._lm.initial_state(), bias_state, 0.0)
+        root.predicted, root.state = self._model.predict(root.token, self._model.initial_state())
         proposals = {_text(proposal): proposal for proposal in self._proposals(first)}
         readings = self._judged(root, list(proposals.values()))
         for _ in range(self._config.crossings):
@@ -228,61 +257,74 @@ class SecondPass:
         return known
 
     def _alignments(self, paths: Sequence[Sequence[Node]]) -> list[Alignment]:
-        """How the transducer may have put out each sequence; where it had other ideas, after a wider search."""
-        found = self._aligned(paths, BAND)
-        missing = [i for i, alignment in enumerate(found) if alignment.logprob < IMPOSSIBLE / 2]
-        if missing:
-            wider = self._aligned([paths[i] for i in missing], np.inf)
-            for i, alignment in zip(missing, wider, strict=True):
-                found[i] = alignment
-        return found
-
-    def _aligned(self, paths: Sequence[Sequence[Node]], band: float) -> list[Alignment]:
-        """The same, each sequence followed at places within `band` of its likeliest at a frame, and a few beyond."""
-        nodes = {node: number for number, node in enumerate(dict.fromkeys(node for path in paths for node in path))}
+        """How the transducer may have put out each sequence; what two of them begin with is computed once."""
+        after: dict[Node, dict[int, Node]] = {}  # parents before children
         for path in paths:
-            for place, node in enumerate(path):
-                if node.predicted is None:
-                    state = path[place - 1].state if place else self._model.initial_state()
-                    node.predicted, node.state = self._model.predict(node.token, state)
-        predicted = [node.predicted for node in nodes]
-        longest, blank = max(map(len, paths)), self._model.blank
-        at = np.full((len(paths), longest), -1)  # node of each place, -1 behind a sequence's end
-        token = np.zeros((len(paths), longest - 1), np.intp)  # the piece that follows it
-        for row, path in enumerate(paths):
-            at[row, : len(path)] = [nodes[node] for node in path]
-            token[row, : len(path) - 1] = [node.token for node in path[1:]]
+            for node, child in pairwise(path):
+                if child.predicted is None:
+                    child.predicted, child.state = self._model.predict(child.token, node.state)
+                after.setdefault(node, {})[child.token] = child
+            after.setdefault(path[-1], {})
+        whole = {path[-1] for path in paths}
+        for node, children in after.items():
+            self._follow(node, [child for child in children.values() if child.arrival is None], to_end=node in whole)
+        return [self._alignment(path) for path in paths]
 
-        alpha = np.full(at.shape, -np.inf)  # of having put out so many pieces
-        alpha[:, 0] = 0.0
-        climb = np.zeros(at.shape)
-        rises = np.zeros((len(self._encoded), *token.shape), bool)  # a piece likelier came at this frame than before
-        for frame, encoded in enumerate(self._encoded):
-            near = alpha >= alpha.max(axis=1, keepdims=True) - band
-            for _ in range(MOST_PIECES):
-                near[:, 1:] |= near[:, :-1]
-            near &= at >= 0
-            asked, which = np.unique(at[near], return_inverse=True)
-            logprobs = self._model.join_all([encoded] * len(asked), [predicted[node] for node in asked.tolist()])
-            stays, emits = np.full(at.shape, IMPOSSIBLE), np.full(token.shape, IMPOSSIBLE)
-            stays[near] = logprobs[which, blank]
-            rows, places = np.nonzero(near)
-            follows = places < longest - 1
-            emits[rows[follows], places[follows]] = logprobs[which[follows], token[rows[follows], places[follows]]]
-            np.maximum(emits, IMPOSSIBLE, out=emits)
-            np.cumsum(emits, axis=1, out=climb[:, 1:])
-            before, alpha = alpha, climb + np.logaddexp.accumulate(alpha - climb, axis=1)
-            rises[frame] = alpha[:, :-1] + emits >= before[:, 1:]
-            alpha += np.maximum(stays, IMPOSSIBLE)
-        found = []
-        for row, path in enumerate(paths):
-            frames = _last_rises(rises[:, row, : len(path) - 1])
-            logprobs = self._model.join_all(
-                [self._encoded[frame] for frame in (*frames, 0)], [node.predicted for node in path]
-            )
-            sure = [confidence(logprobs[i], node.token, blank) for i, node in enumerate(path[1:])]
-            found.append(Alignment(float(alpha[row, len(path) - 1]), frames, sure))
-        return found
+    def _follow(self, node: Node, fresh: Sequence[Node], *, to_end: bool) -> None:
+        """Compute a node's lattice, unless it is known, and the arrival of children that are asked for anew.
+
+        It is followed until it is all but impossible that no more pieces came.
+        """
+        total, lattice = len(self._encoded), node.lattice
+        tokens = [self._model.blank, *(child.token for child in fresh)]
+        if lattice is not None and (lattice.end == total or not to_end):
+            if fresh:
+                self._arrive(fresh, lattice, self._join(node, tokens, lattice.first, lattice.end))
+            return
+        begin, comes = (node.arrival.first, node.arrival.comes) if node.arrival else (0, np.zeros(1))
+        alive = np.flatnonzero(comes >= comes.max() - MARGIN)
+        first, end = begin + int(alive[0]), begin + int(alive[-1]) + 1
+        logprobs = np.zeros((0, len(tokens)))
+        while True:
+            known, end = end if len(logprobs) else first, total if to_end else min(end + AHEAD, total)
+            logprobs = np.concatenate([logprobs, self._join(node, tokens, known, end)])
+            stays = logprobs[:, 0]
+            falls = np.concatenate([[0.0], np.cumsum(stays)[:-1]])
+            arrives = np.full(end - first, -np.inf)
+            within = comes[first - begin : end - begin]
+            arrives[: len(within)] = within
+            reached = falls + np.logaddexp.accumulate(arrives - falls)
+            if end == total or reached[-1] + stays[-1] < reached.max() - MARGIN:
+                break
+        rises = np.flatnonzero(arrives[1:] >= reached[:-1] + stays[:-1]) + first + 1
+        node.lattice = Lattice(first, reached, stays, np.concatenate([[first], rises]))
+        self._arrive(fresh, node.lattice, logprobs)
+
+    def _join(self, node: Node, tokens: Sequence[int], first: int, end: int) -> Float64:
+        logprobs = self._model.join_frames(self._encoded[first:end], node.predicted, tokens).astype(np.float64)
+        return np.maximum(logprobs, IMPOSSIBLE, out=logprobs)
+
+    @staticmethod
+    def _arrive(children: Sequence[Node], lattice: Lattice, logprobs: Float64) -> None:
+        """Take what the transducer said [n, 1 + children] over the frames of their parent's lattice."""
+        for child, emits in zip(children, logprobs.T[1:], strict=True):
+            child.arrival = Arrival(lattice.first, emits, lattice.reached + emits, lattice.stays)
+
+    def _alignment(self, path: Sequence[Node]) -> Alignment:
+        """What the lattices along a path say of the whole."""
+        frames, sure = [], []
+        frame = len(self._encoded) - 1
+        for node in reversed(path[1:]):
+            arrival, lattice = node.arrival, node.lattice
+            assert arrival is not None
+            assert lattice is not None
+            frame = int(lattice.rises[np.searchsorted(lattice.rises, frame, side="right") - 1])
+            place = frame - arrival.first
+            frames.append(frame)
+            sure.append(confidence(float(arrival.emits[place]), float(arrival.stays[place])))
+        last = path[-1].lattice
+        assert last is not None
+        return Alignment(float(last.reached[-1] + last.stays[-1]), frames[::-1], sure[::-1])
 
 
 def _crossed(best: Proposal, other: Proposal) -> Iterator[Proposal]:
@@ -303,17 +345,6 @@ def _text(proposal: Proposal) -> str:
 
 def _score(reading: Reading) -> float:
     return reading.score
-
-
-def _last_rises(rises: npt.NDArray[np.bool_]) -> list[int]:
-    """The frames of U pieces, not decreasing, given where [T, U] each was likelier to come than to have come before."""
-    frames: list[int] = []
-    frame = len(rises) - 1
-    for piece in reversed(range(rises.shape[1])):
-        while not rises[frame, piece]:
-            frame -= 1
-        frames.append(frame)
-    return frames[::-1]
 
 
 def phone_scores(logprobs: Float32, sequences: Sequence[Phones]) -> Float64:

@@ -49,8 +49,8 @@ class Tables:
             self.priors.append(predicted)
         return self.row(int(encoded[0, 0]), predicted).copy()
 
-    def join_all(self, encoded: Sequence[np.ndarray], predicted: Sequence[Tokens]) -> np.ndarray:
-        return np.stack([self.join(e, p) for e, p in zip(encoded, predicted, strict=True)])
+    def join_frames(self, encoded: Sequence[np.ndarray], predicted: Tokens, tokens: Sequence[int]) -> np.ndarray:
+        return np.stack([self.join(frame, predicted)[list(tokens)] for frame in encoded])
 
 
 class Bigrams(Tables):
