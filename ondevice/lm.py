@@ -19,7 +19,17 @@ import numpy.typing as npt
 from ondevice.errors import InputError
 
 Float32 = npt.NDArray[np.float32]
+_CACHE_STATES = 4096
 _FIELDS = ("contexts", "starts", "backoffs", "tokens", "logprobs")
+
+
+class Continued(NamedTuple):
+    """Where the continuations of a context are."""
+
+    table: int
+    start: int
+    end: int
+    backoff: float
 
 
 class LmState(NamedTuple):
@@ -27,6 +37,7 @@ class LmState(NamedTuple):
 
     tokens: tuple[int, ...]  # oldest first
     rows: tuple[int, ...]  # row of the suffix of length 1, 2, ... in its table; -1 where it is unknown
+    continued: tuple[Continued, ...]  # of the known suffixes, longest first
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,7 @@ class NgramLm:
         self.tables = tuple(tables)
         self.bos = bos
         self.symbols = len(unigrams)
+        self._states: dict[tuple[int, ...], LmState] = {}
         if self.symbols > 2**16 or self.symbols ** len(self.tables) > 2**64:
             raise InputError(f"n-gram model: {self.symbols} tokens at order {self.order} do not fit 64-bit contexts")
 
@@ -85,14 +97,12 @@ class NgramLm:
     def logprob(self, state: LmState, token: int) -> float:
         """The natural log of the token's probability alone."""
         logprob = 0.0
-        for table, row in reversed(list(zip(self.tables, state.rows, strict=False))):
-            if row < 0:
-                continue
-            low, high = int(table.starts[row]), int(table.starts[row + 1])
-            place = bisect_left(table.tokens, token, low, high)
-            if place < high and table.tokens[place] == token:
+        for number, start, end, backoff in state.continued:
+            table = self.tables[number]
+            place = bisect_left(table.tokens, token, start, end)
+            if place < end and table.tokens[place] == token:
                 return logprob + float(table.logprobs[place])
-            logprob += float(table.backoffs[row])
+            logprob += backoff
         return logprob + float(self.unigrams[token])
 
     def scores(self, state: LmState) -> Float32:
@@ -106,16 +116,29 @@ class NgramLm:
         return out
 
     def _state(self, tokens: tuple[int, ...]) -> LmState:
+        state = self._states.get(tokens)
+        if state is None:
+            if len(self._states) >= _CACHE_STATES:
+                self._states.clear()
+            state = self._states[tokens] = self._look_up(tokens)
+        return state
+
+    def _look_up(self, tokens: tuple[int, ...]) -> LmState:
         rows, key, scale, known = [], 0, 1, 0
+        continued: list[Continued] = []
         for length, table in enumerate(self.tables[: len(tokens)], start=1):
             key += tokens[-length] * scale
             scale *= self.symbols
             row = int(table.contexts.searchsorted(np.uint64(key)))
-            found = row < len(table.contexts) and int(table.contexts[row]) == key
-            rows.append(row if found else -1)
-            known = length if found else known
+            if row < len(table.contexts) and int(table.contexts[row]) == key:
+                known = length
+                start, end = int(table.starts[row]), int(table.starts[row + 1])
+                continued.append(Continued(length - 1, start, end, float(table.backoffs[row])))
+            else:
+                row = -1
+            rows.append(row)
         # Pruning may keep a context and drop its suffix, so the longest known one decides.
-        return LmState(tokens[len(tokens) - known :], tuple(rows[:known]))
+        return LmState(tokens[len(tokens) - known :], tuple(rows[:known]), tuple(continued[::-1]))
 
     def final(self, state: LmState) -> float:
         """What the end of the text adds: nothing, ends are not modelled."""

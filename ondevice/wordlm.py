@@ -12,6 +12,7 @@ Legend: `W` known words, `V` pieces.
 
 import math
 import zipfile
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,11 +124,10 @@ class WordLm:
         prefix = state.prefix + self._letters[token]
         spelling, logprob = self.spelling.score(state.spelling, token)
         ranges = self._prefix_ranges(state.prefix)
-        low, high = ranges.low[token : token + 1], ranges.high[token : token + 1]
-        first = int(low[0])
-        known = first if low < high and self._words[first - FIRST_WORD] == prefix else UNKNOWN_WORD
+        low, high = int(ranges.low[token]), int(ranges.high[token])
+        known = low if low < high and self._words[low - FIRST_WORD] == prefix else UNKNOWN_WORD
         spelt = state.spelt + logprob
-        mass = float(self._range_mass(state.words, low, high)[0]) + state.words.unknown * math.exp(spelt)
+        mass = self._one_mass(state.words, low, high) + state.words.unknown * math.exp(spelt)
         return WordState(state.words, prefix, spelling, spelt, known, mass)
 
     def scores(self, state: WordState) -> Float32:
@@ -165,8 +165,7 @@ class WordLm:
             return state.logmass
         mass = 0.0
         if state.known != UNKNOWN_WORD:
-            word = np.array([state.known])
-            mass = float(self._range_mass(state.words, word, word + 1)[0])
+            mass = self._one_mass(state.words, state.known, state.known + 1)
         ends = self.spelling.score(state.spelling, self.symbols)[1]
         return math.log(max(mass + state.words.unknown * math.exp(state.spelt + ends), _FLOOR))
 
@@ -176,7 +175,15 @@ class WordLm:
         unknown = words.unknown * np.exp(spelt + self.spelling.scores(spelling)[:-1].astype(np.float64))
         return np.maximum(self._range_mass(words, ranges.low, ranges.high) + unknown, _FLOOR)
 
+    def _one_mass(self, words: Words, low: int, high: int) -> float:
+        """Probability of the known words in one range."""
+        mass = words.scale * float(self._unigram_sums[high] - self._unigram_sums[low])
+        for known, sums in words.levels:
+            mass += float(sums[bisect_left(known, high)] - sums[bisect_left(known, low)])
+        return max(mass, 0.0)
+
     def _range_mass(self, words: Words, low: Ints, high: Ints) -> Float64:
+        """The same of many ranges at once."""
         mass = words.scale * (self._unigram_sums[high] - self._unigram_sums[low])
         for known, sums in words.levels:
             mass += sums[known.searchsorted(high)] - sums[known.searchsorted(low)]
@@ -199,8 +206,7 @@ class WordLm:
             lower = tuple((tokens, sums * backoff) for tokens, sums in words.levels)
             sums = np.concatenate([[0.0], np.cumsum(extra)])
             words = Words(state, words.scale * backoff, (*lower, (known, sums)), 0.0)
-        unknown = np.array([UNKNOWN_WORD])
-        words = words._replace(unknown=float(self._range_mass(words, unknown, unknown + 1)[0]))
+        words = words._replace(unknown=self._one_mass(words, UNKNOWN_WORD, UNKNOWN_WORD + 1))
         if len(self._histories) >= _CACHE_STATES:
             self._histories.clear()  # states keep the histories they use
         self._histories[state.tokens] = words
