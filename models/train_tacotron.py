@@ -2,8 +2,8 @@
 
     corpora -> cached waveforms -> symbols -> mel statistics (norm.json) -> run -> tacotron.weights.h5, curves, pictures
 
-A voice of an hour learns to read from a synthetic voice first (`start`: weights of an earlier run). Distances alone
-leave spectra smooth; a last stage goes on against a discriminator (`adversarial`).
+A voice of an hour learns to read from a synthetic voice first (`start`: weights of an earlier run, or an exported
+voice). Distances alone leave spectra smooth; a last stage goes on against a discriminator (`adversarial`).
 """
 
 import json
@@ -28,14 +28,18 @@ from models.tacotron import PRESETS, Tacotron, TacotronConfig
 from models.tacotron_data import TacotronBatches
 from models.tacotron_training import TacotronLossConfig, TacotronTrainer
 from models.vocoder_data import MelStatistics
+from models.voice_start import spread, take_voice, warm_judge
 from ondevice.errors import InputError
 from ondevice.speech_features import SPEECH_MEL
 from ondevice.transfer import ProsodyScale
+from ondevice.voice_manifest import VoiceManifest
 
 DEV_SENTENCES = 48
 SETTLING_BATCHES = 40
 NEUTRAL_SENTENCES = 200  # whose mean style is the neutral one
 PICTURES = 3
+SPREAD_BATCHES = 6  # of an exported voice's training
+JUDGE_STEPS = 200  # of a discriminator that meets a voice which speaks well already
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,14 @@ class VoiceData:
 
 def prepare(
     output: Path, data: VoiceData, config: StepConfig, encode: Callable[[str], Sequence[int]], *,
-    symbols: int, start: Path | None = None, precision: str = "float32", losses: TacotronLossConfig | None = None,
-    adversarial: bool = False,
+    symbols: int, start: Path | VoiceManifest | None = None, precision: str = "float32",
+    losses: TacotronLossConfig | None = None, adversarial: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> StepRun:  # fmt: skip
-    """Everything up to the first step: a run in `output`, at its newest checkpoint if there is one."""
+    """Everything up to the first step: a run in `output`, at its newest checkpoint if there is one.
+
+    start: weights of an earlier run, or an exported voice whose weights and statistics a new run begins with.
+    """
     if config.preset not in PRESETS:
         raise InputError(f"--preset {config.preset}: expected one of {', '.join(PRESETS)}")
     output.mkdir(parents=True, exist_ok=True)
@@ -68,6 +76,9 @@ def prepare(
             (output / "norm.json").write_bytes(data.norm.read_bytes())
         except OSError as error:
             raise InputError(f"--start: {data.norm}: {error.strerror}; expected the folder of a run") from None
+    resumed = (output / "checkpoint.npz").exists()
+    if isinstance(start, VoiceManifest) and not resumed:
+        _take_settings(start, output)
     statistics = MelStatistics.of(voice, output / "norm.json", SPEECH_MEL)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(precision)
@@ -76,7 +87,7 @@ def prepare(
         raise InputError(f"{symbols} symbols: preset {config.preset} has room for {sizes.symbols}")
     tacotron = Tacotron(sizes)
     tacotron.build()
-    if start:
+    if isinstance(start, Path):
         try:
             tacotron.load_weights(start)
         except (OSError, ValueError) as error:
@@ -86,6 +97,9 @@ def prepare(
         batch_frames=data.batch_frames, block=max(sizes.style.block, sizes.reduction), seed=config.seed,
         prosody=_prosody(data.prosody, output),
     )  # fmt: skip
+    if isinstance(start, VoiceManifest) and not resumed:
+        take_voice(tacotron, start.model_path)
+        spread(tacotron, [batches.batch(step) for step in range(SPREAD_BATCHES)])
     watched = TacotronBatches(development, encode, statistics, block=batches.block, batch_frames=data.batch_frames)
     judge = MelDiscriminator() if adversarial else None
     if judge is not None:
@@ -95,8 +109,18 @@ def prepare(
     write_json(
         output / "config.json", {"tacotron": asdict(sizes), "train": asdict(config), "losses": asdict(trainer.config)}
     )
-    run.restore()
+    if not run.restore() and isinstance(start, VoiceManifest) and judge is not None:
+        say(f"the discriminator learns for {JUDGE_STEPS} steps, the voice held")
+        warm_judge(run, JUDGE_STEPS)
     return run
+
+
+def _take_settings(start: VoiceManifest, output: Path) -> None:
+    """What the weights of an exported voice expect: scale of the spectra, and of prosody if it knows any."""
+    mean, std = start.mean_and_std
+    write_json(output / "norm.json", {"mean": mean.tolist(), "std": std.tolist()})
+    if start.prosody_mean and start.prosody_std:
+        write_json(output / "prosody.json", {"mean": list(start.prosody_mean), "std": list(start.prosody_std)})
 
 
 def _prosody(path: Path | None, output: Path) -> Callable[[str], np.ndarray | None]:

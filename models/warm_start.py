@@ -53,7 +53,7 @@ def take_weights(rnnt: Rnnt, path: Path) -> None:
     for signature, wanted in _order(rnnt).items():
         if signature not in graph.signatures:
             raise InputError(f"{path}: no signature {signature!r}; expected a recogniser from `ondevice export rnnt`")
-        found = _weights(graph.signatures[signature])
+        found = stored_weights(graph.signatures[signature])
         shapes = [tuple(v.shape)[::-1] if turned else tuple(v.shape) for v, turned in wanted]
         if [t.shape for t in found] != shapes:
             raise InputError(
@@ -61,7 +61,7 @@ def take_weights(rnnt: Rnnt, path: Path) -> None:
                 f"expected a recogniser of the same sizes, word pieces and phones"
             )
         for (variable, turned), tensor in zip(wanted, found, strict=True):
-            value = _widened(path, tensor)
+            value = widened(path, tensor)
             variable.assign(value.T if turned else value)
     if rnnt.phone_head is not None and _is_folded(graph.signatures["encoder"], rnnt.phone_head):
         _unfold(rnnt.phone_head, rnnt.encoder.layers_[rnnt.config.reduction_after - 1].normalise)
@@ -123,20 +123,23 @@ def _dense(layer: keras.layers.Dense) -> list[Weight]:
     return [(layer.kernel, True)] + ([(layer.bias, False)] if layer.use_bias else [])
 
 
-def _weights(subgraph: Subgraph) -> Sequence[Tensor]:
-    """Constants that are neither single numbers nor indices, each once, as the operators come to use them."""
+def stored_weights(subgraph: Subgraph, *, once: bool = True) -> Sequence[Tensor]:
+    """Constants that are neither single numbers nor indices, as the operators come to use them.
+
+    once: each is listed where it is first used. Two that are alike share a place in the file, and so are one then.
+    """
     widening = [operator for operator in subgraph.operators if operator.code == "DEQUANTIZE"]
     stored = {operator.outputs[0]: operator.inputs[0] for operator in widening}
     others = (operator for operator in subgraph.operators if operator.code != "DEQUANTIZE")
     used = (subgraph.tensors[stored.get(i, i)] for operator in others for i in operator.inputs if i >= 0)
-    found: dict[int, Tensor] = {}
-    for tensor in used:
-        if len(tensor.data) and math.prod(tensor.shape) > 1 and tensor.type not in ("INT32", "INT64"):
-            found.setdefault(tensor.buffer, tensor)
-    return list(found.values())
+    found = [t for t in used if len(t.data) and math.prod(t.shape) > 1 and t.type not in ("INT32", "INT64")]
+    first: dict[int, Tensor] = {}
+    for tensor in found:
+        first.setdefault(tensor.buffer, tensor)
+    return list(first.values()) if once else found
 
 
-def _widened(path: Path, tensor: Tensor) -> np.ndarray:
+def widened(path: Path, tensor: Tensor) -> np.ndarray:
     """float32 of a weight: as it is, of half the width, or of 8 bits with a scale for all or for each row."""
     if tensor.type in ("FLOAT32", "FLOAT16"):
         return tensor.data.view(tensor.type.lower()).astype(np.float32).reshape(tensor.shape)

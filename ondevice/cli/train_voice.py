@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,7 +31,9 @@ def tacotron(
     ] = None,
     extra_share: Annotated[float, typer.Option(min=0, help="How often it is drawn; the voice itself is 1.")] = 1.0,
     prosody: Annotated[Path | None, typer.Option(help="File of `ondevice train prosody`.")] = None,
-    start: Annotated[Path | None, typer.Option(help="Run to begin with the weights of.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Run, or exported voice by name or folder, to begin with the weights of.")
+    ] = None,
     adversarial: Annotated[
         bool, typer.Option("--adversarial", help="Train with a discriminator, after --start.")
     ] = False,
@@ -55,11 +57,10 @@ def tacotron(
     from ondevice.speech_features import SPEECH_HOP_SAMPLES, SPEECH_RATE_HZ
 
     frames = round(batch_seconds * SPEECH_RATE_HZ / SPEECH_HOP_SAMPLES)
+    weights, norm = _begin(start)
     run = recipe.prepare(
         output,
-        recipe.VoiceData(
-            tuple(data), tuple(extra or ()), extra_share, cache, frames, start / "norm.json" if start else None, prosody
-        ),
+        recipe.VoiceData(tuple(data), tuple(extra or ()), extra_share, cache, frames, norm, prosody),
         StepConfig(
             preset=preset, steps=steps, peak_rate=rate, cooldown_steps=cooldown, weight_decay=1e-6, clip_norm=1.0,
             evaluate_steps=evaluate_steps, seed=seed, beta_1=0.8 if adversarial else 0.9,
@@ -67,13 +68,33 @@ def tacotron(
         Pronouncer(pronunciation).encode,
         symbols=len(SYMBOLS),
         precision=precision,
-        start=start / "tacotron.weights.h5" if start else None,
+        start=weights,
         adversarial=adversarial,
+        say=_say,
     )  # fmt: skip
     if run.step:
         _say(f"going on from step {run.step}")
-    weights = recipe.train(run, stop_after * 60 if stop_after else float("inf"))
-    _say(f"{run.step} steps done; weights in {weights}, curves and pictures beside them")
+    final = recipe.train(run, stop_after * 60 if stop_after else float("inf"))
+    _say(f"{run.step} steps done; weights in {final}, curves and pictures beside them")
+
+
+def _begin(start: str | None) -> tuple[Any, Path | None]:
+    """What --start names: weights of a run and its statistics, or the manifest of an exported voice."""
+    from ondevice.assets import find_asset, load_manifest
+    from ondevice.manifest_base import MANIFEST
+    from ondevice.voice_manifest import VoiceManifest
+
+    if start is None:
+        return None, None
+    weights = Path(start, "tacotron.weights.h5")
+    if weights.exists():
+        return weights, Path(start, "norm.json")
+    if Path(start).is_dir() and not Path(start, MANIFEST).exists():
+        raise InputError(
+            f"--start {start}: neither {weights.name} nor {MANIFEST} in it; expected the folder of a run or of an "
+            f"exported voice"
+        )
+    return load_manifest(find_asset(start), kind=VoiceManifest), None
 
 
 def vocoder(

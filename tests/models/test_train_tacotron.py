@@ -15,11 +15,12 @@ from models import train_tacotron as recipe  # noqa: E402
 from models.copies import draw_prosody, write_copies  # noqa: E402
 from models.discriminators import MelDiscriminator  # noqa: E402
 from models.speech_store import cached_speech  # noqa: E402
-from models.step_run import StepConfig  # noqa: E402
+from models.step_run import StepConfig, StepRun  # noqa: E402
 from models.tacotron import TINY, Tacotron  # noqa: E402
 from models.tacotron_data import TacotronBatches  # noqa: E402
 from models.tacotron_training import TacotronLossConfig, TacotronTrainer  # noqa: E402
 from models.vocoder_data import MelStatistics  # noqa: E402
+from models.voice_start import warm_judge  # noqa: E402
 from ondevice.errors import InputError  # noqa: E402
 from ondevice.speech_features import speech_mel, trim_silence  # noqa: E402
 from tests.models.backends import on_every_backend  # noqa: E402
@@ -204,3 +205,25 @@ def test_a_step_with_a_discriminator_moves_every_weight_of_both_sides(corpus: Pa
     assert float(logs["loss"]) == pytest.approx(float(apart + parts), rel=1e-4)
     after = {v.path: np.array(v) for side in (judge, tacotron.postnet) for v in side.trainable_variables}
     assert all((before[path] != after[path]).any() for path in before)
+
+
+def test_a_discriminator_learns_before_the_voice_does(corpus: Path, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    judge = MelDiscriminator()
+    judge.build()
+    trainer = TacotronTrainer(Tacotron(SIZES), TacotronLossConfig(), judge)
+    trainer.tacotron.build()
+    config = StepConfig(preset="tiny", steps=4, cooldown_steps=1, warmup_steps=1, evaluate_steps=100)
+    run = StepRun(tmp_path, trainer, batches(corpus), config, dict)
+
+    def weights(model: keras.Model) -> list[np.ndarray]:
+        return [np.array(keras.ops.convert_to_numpy(v)) for v in model.trainable_variables]
+
+    voice, judging = weights(trainer.tacotron), weights(judge)
+    warm_judge(run, 2)
+    assert all(np.array_equal(a, b) for a, b in zip(voice, weights(trainer.tacotron), strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(judging, weights(judge), strict=True))
+    assert len(run.average) == len(voice) + len(judging)
+    assert (tmp_path / "checkpoint.npz").exists()
+    trainer.train_on_batch(run.batches.batch(0))
+    assert not all(np.array_equal(a, b) for a, b in zip(voice, weights(trainer.tacotron), strict=True))
