@@ -29,6 +29,8 @@ Float64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 LEAST_LOG = -600.0  # of a frame's phone, so that its probability is a number above 0
+FAINT = 1e-100  # of the likeliest place's probability: such places in a sequence of phones are not followed
+LOOK_FRAMES = 8  # between two looks for them
 IMPOSSIBLE = -1e4  # least log probability of a piece, so that differences of sums are numbers
 MARGIN = 50.0  # frames at which a sequence is so much less likely than at its likeliest are left out
 AHEAD = 32  # frames that a sequence is followed on at a time
@@ -350,29 +352,46 @@ def _score(reading: Reading) -> float:
 def phone_scores(logprobs: Float32, sequences: Sequence[Phones]) -> Float64:
     """CTC log probability [K] of phone sequences given natural log probabilities [S, C].
 
-    It is -inf where no path fits, or all are e^700 times less likely than the beginning of the sequence alone.
+    It is -inf where no path fits, or all are so unlikely at some frame beside others of the sequence (FAINT).
     """
-    longest = max(map(len, sequences), default=0)
-    labels = np.zeros((len(sequences), 2 * longest + 1), np.int64)  # blanks between and around
+    scores = np.full(len(sequences), logprobs[:, BLANK].sum(dtype=np.float64))  # nothing was said
+    spoken = [row for row, phones in enumerate(sequences) if phones]
+    if spoken:
+        scores[spoken] = _spoken_scores(logprobs, [sequences[row] for row in spoken])
+    return scores
+
+
+def _spoken_scores(logprobs: Float32, sequences: Sequence[Phones]) -> Float64:
+    """The same of sequences with phones."""
+    ends = 2 * np.array([len(phones) for phones in sequences], np.int64)
+    width = int(ends.max()) + 1
+    labels = np.zeros((len(sequences), width), np.int64)  # blanks between and around
     for row, phones in enumerate(sequences):
         labels[row, 1 : 2 * len(phones) : 2] = phones
-    ends = 2 * np.array([len(phones) for phones in sequences], np.int64)
-    inside = np.arange(labels.shape[1]) <= ends[:, None]
+    inside = np.arange(width) <= ends[:, None]
     skips = ((labels[:, 2:] != BLANK) & (labels[:, 2:] != labels[:, :-2])).astype(np.float64)  # a blank between phones
-    probabilities = np.exp(np.maximum(logprobs, LEAST_LOG).astype(np.float64))
-    # Probabilities as parts of the likeliest state's, whose logarithm is kept apart: far cheaper than sums of logs.
+    # Probabilities as parts of the likeliest place's, whose logarithm is kept apart: far cheaper than sums of logs.
+    # Only the places from `low` to `high` are looked at; elsewhere all sequences have next to nothing.
     alpha, scale = np.zeros(labels.shape), np.zeros(len(sequences))
     alpha[:, 0] = 1.0
+    low, high = 0, 1
     with np.errstate(divide="ignore", under="ignore"):
-        for heard in probabilities:
-            after = alpha.copy()
-            after[:, 1:] += alpha[:, :-1]
-            after[:, 2:] += skips * alpha[:, :-2]
-            after *= heard[labels] * inside
+        for frame, heard in enumerate(np.exp(np.maximum(logprobs, LEAST_LOG).astype(np.float64))):
+            high = min(high + 2, width)
+            before = alpha[:, low:high]
+            after = before.copy()
+            after[:, 1:] += before[:, :-1]
+            after[:, 2:] += skips[:, low : high - 2] * before[:, :-2]
+            after *= heard[labels[:, low:high]] * inside[:, low:high]
             peak = after.max(axis=1)
-            alpha = after / peak[:, None]
+            after /= peak[:, None]
             scale += np.log(peak)
+            alpha[:, low:high] = after
+            if frame % LOOK_FRAMES == 0:
+                alive = np.flatnonzero((after > FAINT).any(axis=0))
+                first, last = low + int(alive[0]), low + int(alive[-1]) + 1
+                alpha[:, low:first] = alpha[:, last:high] = 0.0
+                low, high = first, last
         rows = np.arange(len(sequences))
-        last = alpha[rows, ends] + np.where(ends > 0, alpha[rows, np.maximum(ends - 1, 0)], 0.0)
-        scores: Float64 = np.log(last) + scale
+        scores: Float64 = np.log(alpha[rows, ends] + alpha[rows, ends - 1]) + scale
     return scores

@@ -10,7 +10,7 @@ from ondevice import second_pass
 from ondevice.bias import PhraseBias
 from ondevice.search import Decoded
 from ondevice.second_pass import MOST_FRAMES, Said, SecondPass, SecondPassConfig, _crossed, phone_scores
-from ondevice.sound_lexicon import SoundLexicon
+from ondevice.sound_lexicon import BLANK, SoundLexicon
 from ondevice.sound_search import look_ahead
 from ondevice.wordlm import WordLm
 from tests.ondevice.search_models import Bigrams, Tables, encoded
@@ -61,6 +61,18 @@ def test_phone_scores_are_sums_over_all_paths(seed: int) -> None:
     sequences = [(), (AA,), (AA, AA), (B, AA, IY), (AA, B, AA, B, AA), (IY, IY, IY)]
     np.testing.assert_allclose(phone_scores(sounds, sequences), [every[phones] for phones in sequences], atol=1e-4)
     assert phone_scores(sounds, [(AA,) * 4])[0] == -np.inf  # needs seven frames
+
+
+def test_faint_places_are_left_out_and_change_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [(AA, B, IY) * 40, (AA, B) * 50, (B, IY, AA) * 40]
+    sounds = np.full((600, SYMBOLS), -12.0, np.float32)  # each phone of the first at its time, nearly for sure
+    sounds[np.arange(600), np.where(np.arange(600) % 5 == 2, np.repeat(said[0], 5), BLANK)] = 0.0
+    sounds -= np.log(np.exp(sounds).sum(axis=1, keepdims=True))
+    scores = phone_scores(sounds, said)
+    monkeypatch.setattr(second_pass, "FAINT", 0.0)
+    np.testing.assert_allclose(scores, phone_scores(sounds, said), rtol=1e-9)
+    monkeypatch.setattr(second_pass, "FAINT", 1e-2)  # or nothing is left out in this test
+    assert phone_scores(sounds, said)[1] < scores[1] - 0.1
 
 
 @pytest.mark.parametrize(("frames", "blank_bonus"), [(FRAMES, 0.0), (FRAMES, 25.0), (40, 5.0), (40, 25.0)])
