@@ -84,7 +84,7 @@ class NgramLm:
 
     def initial_state(self) -> LmState:
         """The state at the beginning of a sentence."""
-        return self._state((self.bos,))
+        return self._state((self.bos,)[: len(self.tables)])
 
     def advance(self, state: LmState, token: int) -> LmState:
         """The state after one more token."""
@@ -124,21 +124,21 @@ class NgramLm:
         return state
 
     def _look_up(self, tokens: tuple[int, ...]) -> LmState:
-        rows, key, scale, known = [], 0, 1, 0
-        continued: list[Continued] = []
-        for length, table in enumerate(self.tables[: len(tokens)], start=1):
-            key += tokens[-length] * scale
-            scale *= self.symbols
-            row = int(table.contexts.searchsorted(np.uint64(key)))
-            if row < len(table.contexts) and int(table.contexts[row]) == key:
-                known = length
-                start, end = int(table.starts[row]), int(table.starts[row + 1])
-                continued.append(Continued(length - 1, start, end, float(table.backoffs[row])))
-            else:
-                row = -1
-            rows.append(row)
+        if not tokens:
+            return LmState((), (), ())
+        key = 0
+        for token in tokens:
+            key = key * self.symbols + token
+        table = self.tables[len(tokens) - 1]
+        row = int(table.contexts.searchsorted(np.uint64(key)))
+        shorter = self._state(tokens[1:])
+        if row == len(table.contexts) or int(table.contexts[row]) != key:
+            return shorter
+        start, end = int(table.starts[row]), int(table.starts[row + 1])
         # Pruning may keep a context and drop its suffix, so the longest known one decides.
-        return LmState(tokens[len(tokens) - known :], tuple(rows[:known]), tuple(continued[::-1]))
+        unknown = (-1,) * (len(tokens) - 1 - len(shorter.rows))
+        continued = Continued(len(tokens) - 1, start, end, float(table.backoffs[row]))
+        return LmState(tokens, (*shorter.rows, *unknown, row), (continued, *shorter.continued))
 
     def final(self, state: LmState) -> float:
         """What the end of the text adds: nothing, ends are not modelled."""

@@ -36,7 +36,7 @@ from ondevice.litert import LiteRtModel
 from ondevice.manifest import SEARCH_RANGES, TranscribeManifest
 from ondevice.opening import open_model
 from ondevice.results import Alternative, Result, Word
-from ondevice.search import BeamSearch, Decoded, GreedySearch, LanguageModel, SearchConfig, write_out
+from ondevice.search import BeamSearch, Decoded, Emission, GreedySearch, LanguageModel, SearchConfig, write_out
 from ondevice.second_pass import SecondPass, SecondPassConfig
 from ondevice.sound_lexicon import SoundLexicon
 from ondevice.sound_search import look_ahead
@@ -251,6 +251,7 @@ class Stream:
         self._endpointer.reset()
         self._start_s = self._now_s
         self._steps = 0  # of the utterance
+        self._partial: tuple[Emission | None, tuple[Word, ...]] = (None, ())  # the words up to a token
         self._endpoint = self._finished = False
 
     def accept(self, samples: npt.NDArray[Any]) -> None:
@@ -292,7 +293,11 @@ class Stream:
 
     def result(self) -> Result:
         """What was heard of the utterance so far; cheap enough to ask after every chunk."""
-        return self._result([write_out(self._search.best())])
+        best = self._search.best()
+        if best.trail is not self._partial[0]:
+            self._partial = (best.trail, self._words(write_out(best)))
+        words = self._partial[1]
+        return self._result(words, [Alternative(_text(words), best.score)])
 
     def finish(self) -> Result:
         """The whole utterance: up to the endpoint if there is one, else up to the last sample accepted."""
@@ -304,23 +309,25 @@ class Stream:
             self._now_s = self._samples / self._recognizer.rate_hz
         self._finished = True
         readings = self._search.n_best()
-        return self._result(self._second_pass.n_best(readings) if self._second_pass else readings)
+        if self._second_pass:
+            readings = self._second_pass.n_best(readings)
+        scores: dict[str, float] = {}  # two sequences of pieces may spell one text
+        for reading in readings:
+            scores.setdefault(self._recognizer.pieces.text(reading.tokens), reading.score)
+        alternatives = [Alternative(text, score) for text, score in scores.items()]
+        return self._result(self._words(readings[0]), alternatives[: self._recognizer.config.n_best])
 
     def reset(self) -> None:
         """Begin the next utterance, first with the audio that waits behind the endpoint."""
         self._begin()
         self._work()
 
-    def _result(self, readings: list[Decoded]) -> Result:
-        pieces, words = self._recognizer.pieces, self._words(readings[0])
-        scores: dict[str, float] = {}  # two sequences of pieces may spell one text
-        for reading in readings:
-            scores.setdefault(pieces.text(reading.tokens), reading.score)
+    def _result(self, words: tuple[Word, ...], alternatives: Sequence[Alternative]) -> Result:
         return Result(
-            text=" ".join(word.text for word in words),
+            text=_text(words),
             words=words,
             confidence=sum(word.confidence for word in words) / len(words) if words else 0.0,
-            n_best=tuple(Alternative(text, score) for text, score in scores.items())[: self._recognizer.config.n_best],
+            n_best=tuple(alternatives),
             start_s=round(self._start_s, 3),
             end_s=round(self._now_s, 3),
             endpoint=self._endpoint,
@@ -339,3 +346,7 @@ class Stream:
             confidence = math.exp(sum(logs) / len(logs))
             words.append(Word(span.text, round(start_s, 3), round(stop_s, 3), confidence))
         return tuple(words)
+
+
+def _text(words: Sequence[Word]) -> str:
+    return " ".join(word.text for word in words)

@@ -9,7 +9,7 @@ Legend: `C` phones, blank included; `H` hypotheses; `N` nodes of the tree.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +92,6 @@ class SoundSearch:
         self._lexicon, self._lm, self._config, self._bias = lexicon, lm, config, bias
         tree = lexicon.tree
         self._phone = tree.phone.astype(np.int64)
-        self._ending = np.diff(tree.first_end) > 0
         self._ahead = config.lm_weight * best_below  # [N]
         self._contexts: list[_Context] = []
         self._numbers: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
@@ -158,10 +157,7 @@ class SoundSearch:
     ) -> tuple[list[Ints], Float64]:
         """(context, node, last, said) and score of hypotheses one phone longer, those at or above `floor`."""
         tree = self._lexicon.tree
-        counts = tree.children[beam.node]
-        parent = np.repeat(np.arange(len(counts)), counts)
-        starts = tree.first_child[beam.node] - np.concatenate([[0], np.cumsum(counts)[:-1]])
-        child = np.arange(len(parent)) + starts[parent]
+        parent, child = _spread(tree.first_child[beam.node], tree.children[beam.node])
         likely = tried[self._phone[child]]
         parent, child = parent[likely], child[likely]
         phone = self._phone[child]
@@ -185,18 +181,20 @@ class SoundSearch:
         self, beam: _Beam, parent: Ints, child: Ints, phone: Ints, score: Float64, floor: float
     ) -> list[tuple[int, int, int, float]]:
         """(context, last, said, score) of hypotheses whose word is finished."""
-        found, tree, config = [], self._lexicon.tree, self._config
-        for place in np.flatnonzero(self._ending[child]).tolist():
-            node, hypothesis = int(child[place]), int(parent[place])
-            base = float(score[place]) - float(self._ahead[node]) + config.word_bonus
-            context = int(beam.context[hypothesis])
-            for row in tree.ends[tree.first_end[node] : tree.first_end[node + 1]].tolist():
-                word = int(self._lexicon.word[row])
-                reached = base + self._worth(context, word)
-                if reached >= floor:
-                    after = self._context_after(context, word)
-                    self._spoken.append(Spoken(row, self.frame, self._spoken[int(beam.said[hypothesis])]))
-                    found.append((after, int(phone[place]), len(self._spoken) - 1, reached))
+        tree, config = self._lexicon.tree, self._config
+        base = score - self._ahead[child] + config.word_bonus
+        first = tree.first_end[child]
+        owner, place = _spread(first, tree.first_end[child + 1] - first)
+        rows, hypothesis = tree.ends[place], parent[owner]
+        candidates = (
+            rows, self._lexicon.word[rows], beam.context[hypothesis], beam.said[hypothesis], phone[owner], base[owner]
+        )  # fmt: skip
+        found = []
+        for row, word, context, said, last, before in zip(*(part.tolist() for part in candidates), strict=True):
+            reached = before + self._worth(context, word)
+            if reached >= floor:
+                self._spoken.append(Spoken(row, self.frame, self._spoken[said]))
+                found.append((self._context_after(context, word), last, len(self._spoken) - 1, reached))
         return found
 
     def _worth(self, context: int, word: int) -> float:
@@ -270,3 +268,10 @@ class SoundSearch:
         self._after.clear()
         numbers = np.array([self._number(context) for context in kept], np.int64)
         self._beam = beam._replace(context=numbers[context], said=said.astype(np.int64))
+
+
+def _spread(first: npt.NDArray[np.integer[Any]], counts: npt.NDArray[np.integer[Any]]) -> tuple[Ints, Ints]:
+    """Runs of `counts` places, each beginning at `first`, one behind the other: (whose run it is, place)."""
+    owner = np.repeat(np.arange(len(counts)), counts)
+    starts = first - np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return owner, np.arange(len(owner)) + starts[owner]

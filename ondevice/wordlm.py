@@ -31,7 +31,7 @@ Ints = npt.NDArray[np.int64]
 BOS, UNKNOWN_WORD, FIRST_WORD = 0, 1, 2  # ids of the word model; known words follow in order
 LONGEST_WORD = 24  # letters
 _FLOOR = 1e-30  # of a probability, so that no text is impossible
-_BEYOND = "\U0010ffff"  # sorts behind every letter
+_BEYOND = b"\xff"  # sorts behind every letter in UTF-8
 _CACHE_STATES = 4096
 _CACHE_PREFIXES = 1024
 
@@ -57,9 +57,9 @@ class WordState:
 
     __slots__ = ("known", "logmass", "prefix", "spelling", "spelt", "words")
 
-    def __init__(self, words: Words, prefix: str, spelling: LmState, spelt: float, known: int, mass: float) -> None:
+    def __init__(self, words: Words, prefix: bytes, spelling: LmState, spelt: float, known: int, mass: float) -> None:
         self.words = words
-        self.prefix = prefix  # letters of the unfinished word
+        self.prefix = prefix  # letters of the unfinished word, UTF-8
         self.spelling = spelling  # of the unfinished word, should it be unknown
         self.spelt = spelt  # natural log probability of these pieces, should it be unknown
         self.known = known  # id of the word that the prefix is; UNKNOWN_WORD if it is none
@@ -82,29 +82,33 @@ class WordLm:
                 f"word model: {ngrams.symbols} words and {spelling.symbols - 1} pieces, "
                 f"but {len(words) + FIRST_WORD} and {len(pieces)} are expected"
             )
-        self._words = np.array(words, f"U{LONGEST_WORD}")
+        encoded = [word.encode() for word in words]
+        # one letter wider than the longest, so that something is left of every word behind any prefix
+        self._words = np.array(encoded, f"S{max(map(len, encoded), default=0) + 1}")
         if max(map(len, words), default=0) > LONGEST_WORD or not (self._words[1:] > self._words[:-1]).all():
             raise InputError(f"word model: expected words of up to {LONGEST_WORD} letters in ascending order")
         surfaces = [pieces.surface(i) for i in range(len(pieces))]
         if any(WORD_START in surface[1:] for surface in surfaces):
             raise InputError("word model: expected pieces that do not reach over the end of a word")
-        self._letters = [surface.removeprefix(WORD_START) for surface in surfaces]
+        self._letters = [surface.removeprefix(WORD_START).encode() for surface in surfaces]
+        self._from, self._to = np.array(self._letters), np.array([letters + _BEYOND for letters in self._letters])
         self._starts = np.array(pieces.starts_word)
         self._silent = np.array([not surface for surface in surfaces])
         self._unigram_sums = np.concatenate([[0.0], np.cumsum(np.exp(ngrams.unigrams.astype(np.float64)))])
-        self._ranges: dict[str, Ranges] = {}
+        self._ranges: dict[bytes, Ranges] = {}
         self._histories: dict[tuple[int, ...], Words] = {}
         self._begin_spelling = spelling.initial_state()
 
     @property
     def known_words(self) -> list[str]:
         """The list of known words [W], ascending."""
-        return [str(word) for word in self._words]
+        return [word.decode() for word in self._words.tolist()]
 
     def place(self, word: str) -> int | None:
         """Where a word stands in the list of known words, or None."""
-        place = int(np.searchsorted(self._words, word)) if len(word) <= LONGEST_WORD else len(self._words)
-        return place if place < len(self._words) and self._words[place] == word else None
+        encoded = word.encode()
+        place = int(self._words.searchsorted(encoded)) if len(word) <= LONGEST_WORD else len(self._words)
+        return place if place < len(self._words) and self._words[place] == encoded else None
 
     @property
     def symbols(self) -> int:
@@ -133,7 +137,7 @@ class WordLm:
     def scores(self, state: WordState) -> Float32:
         """Natural log probability of every piece, float32 [V]; the caller owns the array."""
         inside = self._masses(state.words, state.prefix, state.spelling, state.spelt)
-        fresh = self._masses(self._finished(state), "", self._begin_spelling, 0.0)
+        fresh = self._masses(self._finished(state), b"", self._begin_spelling, 0.0)
         logprobs = np.where(self._starts, np.log(fresh) + self._log_end(state), np.log(inside)) - state.logmass
         logprobs[self._silent] = 0.0
         return logprobs.astype(np.float32)
@@ -151,7 +155,7 @@ class WordLm:
         return self._log_end(state) - state.logmass
 
     def _begin(self, words: Words) -> WordState:
-        return WordState(words, "", self._begin_spelling, 0.0, UNKNOWN_WORD, 1.0)
+        return WordState(words, b"", self._begin_spelling, 0.0, UNKNOWN_WORD, 1.0)
 
     def _finished(self, state: WordState) -> Words:
         """The history with the unfinished word at its end."""
@@ -169,7 +173,7 @@ class WordLm:
         ends = self.spelling.score(state.spelling, self.symbols)[1]
         return math.log(max(mass + state.words.unknown * math.exp(state.spelt + ends), _FLOOR))
 
-    def _masses(self, words: Words, prefix: str, spelling: LmState, spelt: float) -> Float64:
+    def _masses(self, words: Words, prefix: bytes, spelling: LmState, spelt: float) -> Float64:
         """Probability of all words that begin with a prefix and each piece, [V]."""
         ranges = self._prefix_ranges(prefix)
         unknown = words.unknown * np.exp(spelt + self.spelling.scores(spelling)[:-1].astype(np.float64))
@@ -212,16 +216,26 @@ class WordLm:
         self._histories[state.tokens] = words
         return words
 
-    def _prefix_ranges(self, prefix: str) -> Ranges:
+    def _prefix_ranges(self, prefix: bytes) -> Ranges:
         found = self._ranges.get(prefix)
         if found is None:
-            begins = [(prefix + letters)[: LONGEST_WORD + 1] for letters in self._letters]
-            low = np.searchsorted(self._words, np.array(begins, f"U{LONGEST_WORD + 1}"))
-            high = np.searchsorted(self._words, np.array([b + _BEYOND for b in begins], f"U{LONGEST_WORD + 2}"))
             if len(self._ranges) >= _CACHE_PREFIXES:
                 self._ranges.clear()
-            found = self._ranges[prefix] = Ranges(low + FIRST_WORD, high + FIRST_WORD)
+            found = self._ranges[prefix] = Ranges(*self._continued(prefix))
         return found
+
+    def _continued(self, prefix: bytes) -> tuple[Ints, Ints]:
+        """Where known words begin with a prefix and each piece, and where they end."""
+        first, end = 0, 0
+        if len(prefix) < self._words.itemsize:
+            first, end = self._words.searchsorted([prefix, prefix + _BEYOND]).tolist()
+        if first == end:
+            none = np.zeros(len(self._letters), np.int64)
+            return none, none
+        letters = self._words[first:end].view(np.uint8).reshape(end - first, -1)[:, len(prefix) :]
+        rest = np.ascontiguousarray(letters).view(f"S{letters.shape[1]}")[:, 0]
+        first += FIRST_WORD
+        return rest.searchsorted(self._from) + first, rest.searchsorted(self._to) + first
 
     def save(self, path: Path) -> None:
         """Write a compressed .npz with float16 log probabilities."""

@@ -115,7 +115,7 @@ def test_a_word_mark_of_its_own_ends_the_word(lm: WordLm) -> None:
     """ "▁" "a" is the word "▁a" in two pieces."""
     apart, one = walk(lm, [3, 2, 5, 6])[1], walk(lm, [3, 3, 6])[1]
     assert apart == pytest.approx(one, abs=0.7)  # the unknown word's share is spelt otherwise
-    assert walk(lm, [2, 2, 3])[0].prefix == "a"
+    assert walk(lm, [2, 2, 3])[0].prefix == b"a"
 
 
 def test_the_search_adds_what_the_model_says(lm: WordLm) -> None:
