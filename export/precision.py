@@ -46,12 +46,19 @@ class Wanted:
 
     @property
     def per_tensor(self) -> bool:
-        """Whether a weight matrix has one scale, as these two need."""
-        return self.compat or self.edge_tpu
+        """Whether a weight matrix has one scale, as tflite-runtime 2.14 and the Edge TPU's compiler need."""
+        return self.compat or (self.edge_tpu and self.precision == "int8-full")
 
     @classmethod
-    def parse(cls, quantize: str, max_size: str | None = None, target: str = "cpu") -> "Wanted":
-        """From --quantize, --max-size and --target. Raises InputError for an unknown one, or two that do not agree."""
+    def parse(
+        cls, quantize: str, max_size: str | None = None, target: str = "cpu", for_edge_tpu: str | None = "int8-full"
+    ) -> "Wanted":  # fmt: skip
+        """From --quantize, --max-size and --target.
+
+        for_edge_tpu: what --quantize must be for its sake, int8 where only parts of the model are at 8 bits everywhere
+        and None where none can be.
+        Raises InputError for an unknown one, or two that do not agree.
+        """
         if target not in TARGETS:
             raise InputError(f"--target {target}: expected one of {', '.join(TARGETS)}")
         if quantize not in ASKED:
@@ -64,9 +71,16 @@ class Wanted:
             raise InputError(
                 f"--quantize {quantize}: tflite-runtime 2.14 computes it wrongly; expected int8 for compat"
             )
-        if target == "edgetpu" and quantize != "int8-full":
+        if quantize == "int8-full" and for_edge_tpu != "int8-full":
+            raise InputError(f"--quantize {quantize}: only a recogniser can be at 8 bits everywhere; expected int8")
+        if target == "edgetpu" and for_edge_tpu is None:
             raise InputError(
-                f"--target edgetpu: it computes 8 bits only; expected --quantize int8-full with it, got {quantize}"
+                "--target edgetpu: no part of a vocoder runs there, for it has neither LayerNorm nor GELU; "
+                "expected cpu or compat"
+            )
+        if target == "edgetpu" and quantize != for_edge_tpu:
+            raise InputError(
+                f"--target edgetpu: it computes 8 bits only; expected --quantize {for_edge_tpu} with it, got {quantize}"
             )
         return cls(ASKED[quantize], limit, target == "compat", target == "edgetpu")
 

@@ -25,6 +25,13 @@ class Recorder:
 
         return recorded
 
+    def inputs(self) -> dict[str, list[Mapping[str, np.ndarray]]]:
+        """What each signature was given, call by call."""
+        rows: dict[str, list[Mapping[str, np.ndarray]]] = {name: [] for name in self.calls}
+        for name, inputs, _ in self.kept:
+            rows[name].append(inputs)
+        return rows
+
     def consecutive(self, count: int = CALLS) -> dict[str, list[RecordedCall]]:
         """The last so many calls of each signature, the first of them again where there were fewer."""
         rows: dict[str, list[RecordedCall]] = {name: [] for name in self.calls}

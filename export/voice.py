@@ -17,11 +17,13 @@ from keras import ops
 
 from export.asset import Card, rounded, write_json, write_reports
 from export.convert import Call, Endpoint, keras_calls, relative_error, to_tflite, write_bytes
+from export.edge_parts import write_parts
 from export.mixed import Say, quiet
 from export.precision import TOLERANCE, Wanted, weights_of
 from export.recorder import Recorder
 from export.tacotron import endpoints
 from export.vocoder import endpoints as vocoder_made
+from export.voice_parts import convert_parts
 from models.tacotron import Tacotron
 from models.vocoder import Vocoder
 from models.wavenet import Wavenet
@@ -41,6 +43,9 @@ from ondevice.transfer import ProsodyScale
 from ondevice.verify import PROOF_FILE, write_proof
 from ondevice.vocoder import vocoder_stream
 from ondevice.voice_manifest import PRONUNCIATION_FILE, PROSODY_FEATURES, VocoderManifest, VoiceManifest
+
+PARTS = "with 8-bit parts"  # in a report: the file with its signatures replaced by those for an Edge TPU
+Sentence = tuple[Sequence[int], np.ndarray]  # symbols, and normalised log-mel [F, M] of a recording
 
 
 @dataclass(frozen=True)
@@ -67,11 +72,12 @@ def voice_run(acoustic: AcousticModel, symbols: Sequence[int], mel: np.ndarray) 
 
 
 def build_voice(
-    trained: TrainedVoice, target: Path, card: Card, wanted: Wanted, symbols: Sequence[int], mel: np.ndarray,
-    say: Say = quiet,
+    trained: TrainedVoice, target: Path, card: Card, wanted: Wanted, sentence: Sentence,
+    calibration: Sequence[Sentence] = (), say: Say = quiet,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the asset `target` (replacing one that is there) and return its report: errors over one real sentence.
 
+    calibration: sentences that set the scales of parts for an Edge TPU, if there are to be any.
     Raises FailureError when a file lacks weights or differs from Keras by more than is allowed, InputError when the
     pronunciation file is none.
     """
@@ -92,10 +98,19 @@ def build_voice(
         }  # fmt: skip
 
     def run(directory: Path, calls: Mapping[str, Call]) -> dict[str, np.ndarray]:
-        return voice_run(AcousticModel(load_manifest(directory, kind=VoiceManifest), calls), symbols, mel)
+        return voice_run(AcousticModel(load_manifest(directory, kind=VoiceManifest), calls), *sentence)
+
+    def parts(directory: Path) -> dict[str, bytes]:
+        seen = Recorder(keras_calls(made))
+        model = AcousticModel(load_manifest(directory, kind=VoiceManifest), seen.calls)
+        for one in calibration:
+            voice_run(model, *one)
+        for token in range(model.manifest.tokens):
+            model.style_of_tokens({token: 1.0})
+        return convert_parts(trained.tacotron, made, seen.inputs())
 
     files = {PRONUNCIATION_FILE: trained.pronunciation}
-    return _build(target, wanted, trained.tacotron, made, files, values, run, say=say)
+    return _build(target, wanted, trained.tacotron, made, files, values, run, parts=parts, say=say)
 
 
 def measure_tokens(directory: Path) -> None:
@@ -132,7 +147,7 @@ def build_vocoder(
         return {"samples": np.concatenate([stream.accept(log_mel), stream.finish()])}
 
     drawn = ("samples",) if isinstance(vocoder, Wavenet) else ()
-    return _build(target, wanted, vocoder, made, {}, values, run, drawn, say)
+    return _build(target, wanted, vocoder, made, {}, values, run, drawn, say=say)
 
 
 def described(made: Mapping[str, Endpoint]) -> dict[str, dict[str, dict[str, list[int]]]]:
@@ -168,7 +183,8 @@ def _common(
 def _build(
     target: Path, wanted: Wanted, model: keras.Model, made: Mapping[str, Endpoint], files: Mapping[str, Path],
     values: Callable[[Path, str], dict[str, Any]],
-    run: Callable[[Path, Mapping[str, Call]], dict[str, np.ndarray]], drawn: Sequence[str] = (), say: Say = quiet,
+    run: Callable[[Path, Mapping[str, Call]], dict[str, np.ndarray]], drawn: Sequence[str] = (),
+    parts: Callable[[Path], dict[str, bytes]] | None = None, say: Say = quiet,
 ) -> dict[str, Any]:  # fmt: skip
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
@@ -193,7 +209,16 @@ def _build(
             proof = Recorder(opened.signatures)
             run(directory, proof.calls)
             write_proof(directory / PROOF_FILE, proof.consecutive())
-            write_json(directory / MANIFEST, values(directory, precision))  # the proof is one of the files
+            compiled: dict[str, Any] = {}
+            if parts and wanted.edge_tpu and precision == wanted.precision:
+                made_parts = parts(directory)
+                written = write_parts(directory, made_parts, say)
+                compiled["edge_tpu"], report["edge_tpu"] = written.compiled, written.report
+                in_parts = [LiteRtModel(directory / f"{part}.tflite").signatures[part] for part in made_parts]
+                both = {**opened.signatures, **dict(zip(made_parts, in_parts, strict=True))}
+                rows = recorder.errors(both) + whole_errors(reference, run(directory, both))
+                report["parity"][PARTS] = checked(rows, "int8-full")
+            write_json(directory / MANIFEST, values(directory, precision) | compiled)  # with the files written since
             report["bytes"][precision] = len(content)
 
         def error(content: bytes) -> float:

@@ -145,17 +145,24 @@ class StyleTokens(keras.layers.Layer):
 
     def call(self, reference: Tensor) -> Tensor:
         """What the reference encoder says [B, units] -> attention over the tokens, float32 [B, heads, K]."""
+        return ops.softmax(self.scores(reference), axis=-1)
+
+    def scores(self, reference: Tensor) -> Tensor:
+        """The same before the softmax."""
         c = self.config
         depth = c.width // c.heads
         query = ops.reshape(ops.matmul(reference, ops.cast(self.query, reference.dtype)), (-1, c.heads, 1, depth))
         key = ops.reshape(ops.matmul(ops.tanh(self.tokens), self.key), (1, c.tokens, c.heads, depth))
         scores = ops.sum(ops.cast(query, "float32") * ops.cast(ops.transpose(key, (0, 2, 1, 3)), "float32"), axis=-1)
-        return ops.softmax(scores / depth**0.5, axis=-1)
+        return scores / depth**0.5
 
     def embed(self, weights: Tensor) -> Tensor:
         """Any weights [B, heads, K], which need not sum to one -> style [B, width]."""
+        mixed = ops.matmul(ops.transpose(weights, (1, 0, 2)), self.values())
+        return ops.reshape(ops.transpose(mixed, (1, 0, 2)), (-1, self.config.width))
+
+    def values(self) -> Tensor:
+        """What each token gives the style, float32 [heads, K, width / heads]."""
         c = self.config
-        depth = c.width // c.heads
-        value = ops.reshape(ops.matmul(ops.tanh(self.tokens), self.value), (c.tokens, c.heads, depth))
-        mixed = ops.matmul(ops.transpose(weights, (1, 0, 2)), ops.cast(ops.transpose(value, (1, 0, 2)), "float32"))
-        return ops.reshape(ops.transpose(mixed, (1, 0, 2)), (-1, c.width))
+        value = ops.reshape(ops.matmul(ops.tanh(self.tokens), self.value), (c.tokens, c.heads, c.width // c.heads))
+        return ops.cast(ops.transpose(value, (1, 0, 2)), "float32")

@@ -1,11 +1,10 @@
 """Beginning a voice's training with the weights of an exported voice, its own file being all there is of it.
 
-As with recognisers (`models.warm_start`), quantised weights are widened to what they stand for. Two things the export
-leaves no trace of are made up so that the voice says the same: what batch normalisation did, which lies in the
-convolutions now, and how style tokens, keys and values came about, of which only products are kept.
+Two things the export leaves no trace of are made up so that the voice says the same: what batch normalisation did,
+which lies in the convolutions now, and how style tokens, keys and values came about, of which only products are kept.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -17,26 +16,16 @@ import numpy as np
 from keras import ops
 
 from models.convolution import ConvStack
+from models.file_weights import Place, dense, fill, plain, turned, widened
 from models.step_run import StepRun
 from models.style import StyleTokens
 from models.tacotron import Lstm, Tacotron
 from models.train_rnnt import compile_with
-from models.warm_start import stored_weights, widened
-from ondevice.errors import InputError
-from ondevice.graph import Subgraph, read_graph
+from ondevice.graph import Subgraph
 
-Put = Callable[[np.ndarray], None]
 Batch = Mapping[str, np.ndarray]
 JUDGE_RATE = 7e-4
 TOKEN_SCALE = 0.5  # largest tanh of a made-up token's values
-
-
-@dataclass(frozen=True)
-class Place:
-    """A weight as the file holds it, and what to do with it."""
-
-    shape: tuple[int, ...]
-    put: Put
 
 
 def take_voice(tacotron: Tacotron, path: Path) -> None:
@@ -45,27 +34,15 @@ def take_voice(tacotron: Tacotron, path: Path) -> None:
     Until `spread` is called it says the same, but would not learn as it did. Raises InputError when the weights do not
     fit, or are stored in a form that cannot be widened.
     """
-    graph = read_graph(path)
-    if graph is None:
-        raise InputError(f"{path}: reading its weights needs LiteRT's schema: pip install ai-edge-litert")
     for norm in chain.from_iterable(stack.norms for stack in _stacks(tacotron)):
         norm.gamma.assign(ops.full_like(norm.gamma, (1.0 + norm.epsilon) ** 0.5))
         norm.moving_mean.assign(ops.zeros_like(norm.moving_mean))
         norm.moving_variance.assign(ops.ones_like(norm.moving_variance))
     tokens = Tokens(tacotron.style)
-    for signature, places in _order(tacotron, *tokens.places()).items():
-        if signature not in graph.signatures:
-            raise InputError(f"{path}: no signature {signature!r}; expected a voice from `ondevice export voice`")
-        found = stored_weights(graph.signatures[signature], once=False)
-        if [tensor.shape for tensor in found] != [place.shape for place in places]:
-            raise InputError(
-                f"{path}: signature {signature!r} does not hold the {len(places)} weights of this preset; "
-                f"expected a voice of the same sizes and symbols"
-            )
-        for place, tensor in zip(places, found, strict=True):
-            place.put(widened(path, tensor))
+    order = _order(tacotron, *tokens.places())
+    signatures = fill(path, order, "a voice of the same sizes and symbols", once=False)
     tokens.make_up()
-    tacotron.to_stop.bias.assign(_bias(path, graph.signatures["decoder"], tuple(tacotron.to_stop.kernel.shape)[::-1]))
+    tacotron.to_stop.bias.assign(_bias(path, signatures["decoder"], tuple(tacotron.to_stop.kernel.shape)[::-1]))
 
 
 def spread(tacotron: Tacotron, batches: Sequence[Batch]) -> None:
@@ -109,44 +86,32 @@ def _order(tacotron: Tacotron, keys: Place, values: Place) -> dict[str, list[Pla
     t, prenet = tacotron, tacotron.config.prenet
     attention = t.attention_lstm
     return {
-        "text": [_plain(t.embedding.embeddings), *_convolutions(t.text)],
+        "text": [plain(t.embedding.embeddings), *_convolutions(t.text)],
         "recurrence": [
-            _turned(t.backwards.kernel), _turned(t.forwards.kernel),
-            _turned(t.forwards.recurrent), _plain(t.forwards.bias),
-            _turned(t.backwards.recurrent), _plain(t.backwards.bias),
+            turned(t.backwards.kernel), turned(t.forwards.kernel),
+            turned(t.forwards.recurrent), plain(t.forwards.bias),
+            turned(t.backwards.recurrent), plain(t.backwards.bias),
         ],
-        "memory": [_turned(layer.kernel) for layer in (t.prosody_to_memory, t.style_to_memory, t.memory_to_key)],
-        "reference": [*_reference(t), _turned(t.style.query), keys],
+        "memory": [turned(layer.kernel) for layer in (t.prosody_to_memory, t.style_to_memory, t.memory_to_key)],
+        "reference": [*_reference(t), turned(t.style.query), keys],
         "style": [values],
         "decoder": [
-            _turned(attention.recurrent), _turned(t.decoder_lstm.recurrent),
+            turned(attention.recurrent), turned(t.decoder_lstm.recurrent),
             _convolution(t.location_conv.kernel), _unused((t.config.location_filters,)),
-            _turned(t.location_dense.kernel),
-            *_dense(t.prenet[0]), _rows(attention, slice(prenet, None)), *_dense(t.prenet[1]),
-            _rows(attention, slice(prenet)), _plain(attention.bias),
-            *_dense(t.query), _turned(t.score.kernel),
-            _turned(t.decoder_lstm.kernel), _plain(t.decoder_lstm.bias),
-            *_dense(t.to_mel), _turned(t.to_stop.kernel),
+            turned(t.location_dense.kernel),
+            *dense(t.prenet[0]), _rows(attention, slice(prenet, None)), *dense(t.prenet[1]),
+            _rows(attention, slice(prenet)), plain(attention.bias),
+            *dense(t.query), turned(t.score.kernel),
+            turned(t.decoder_lstm.kernel), plain(t.decoder_lstm.bias),
+            *dense(t.to_mel), turned(t.to_stop.kernel),
         ],
         "postnet": _convolutions(t.postnet),
     }  # fmt: skip
 
 
-def _plain(variable: keras.Variable) -> Place:
-    return Place(tuple(variable.shape), variable.assign)
-
-
-def _turned(variable: keras.Variable) -> Place:
-    return Place(tuple(variable.shape)[::-1], lambda value: variable.assign(value.T))
-
-
 def _unused(shape: tuple[int, ...]) -> Place:
     """The zeros that the converter gives a convolution for a bias."""
     return Place(shape, lambda value: None)
-
-
-def _dense(layer: keras.layers.Dense) -> list[Place]:
-    return [_turned(layer.kernel), _plain(layer.bias)]
 
 
 def _rows(lstm: Lstm, rows: slice) -> Place:
@@ -169,7 +134,7 @@ def _convolution(kernel: keras.Variable) -> Place:
 
 def _convolutions(stack: ConvStack) -> list[Place]:
     pairs = zip(stack.kernels, stack.norms, strict=True)
-    return [place for kernel, norm in pairs for place in (_convolution(kernel), _plain(norm.beta))]
+    return [place for kernel, norm in pairs for place in (_convolution(kernel), plain(norm.beta))]
 
 
 def _reference(tacotron: Tacotron) -> Iterable[Place]:
@@ -177,9 +142,9 @@ def _reference(tacotron: Tacotron) -> Iterable[Place]:
     for kernel, norm in zip(encoder.kernels, encoder.norms, strict=True):
         rows, columns, inputs, outputs = kernel.shape
         yield Place((outputs, rows, columns, inputs), lambda v, kernel=kernel: kernel.assign(v.transpose(1, 2, 3, 0)))
-        yield _plain(norm.beta)
+        yield plain(norm.beta)
     for row, kernel in enumerate((encoder.gru_kernel, encoder.gru_recurrent)):
-        yield _turned(kernel)
+        yield turned(kernel)
         yield Place((kernel.shape[1],), lambda v, row=row: _put_row(encoder.gru_bias, row, v))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,9 +87,11 @@ def assets(runs: Path) -> Path:
     done("export", "vocoder", runs / "vocoder-run", "--output", runs / "assets" / "vocoder", *recording)
     made = done(
         "export", "voice", runs / "voice-run", "--output", runs / "assets" / "voice", *recording, "--text", TEXTS[0],
-        "--pronunciation", runs / "new" / "pronunciation.npz", ONDEVICE_ASSETS=str(runs / "assets"),
+        "--pronunciation", runs / "new" / "pronunciation.npz", "--target", "edgetpu", "--calibrate", runs / "reader",
+        ONDEVICE_ASSETS=str(runs / "assets"),
     )  # fmt: skip
-    assert "dynamic-int8" in made.stdout
+    assert [line.split("  ")[0] for line in made.stdout.splitlines()] == ["float32", "dynamic-int8", "with 8-bit parts"]
+    assert re.search(r"postnet\.tflite: (\d+) of \1 operators on the Edge TPU; not compiled", made.stderr)
     return runs / "assets"
 
 

@@ -26,7 +26,7 @@ Target = Annotated[
 ]
 Calibrate = Annotated[
     list[Path] | None,
-    typer.Option(help="Manifest whose train split sets the scales of int8-full. Repeatable."),
+    typer.Option(help="Manifest whose train split sets the scales of int8-full and edgetpu. Repeatable."),
 ]
 CalibrationSize = Annotated[int, typer.Option(min=1, help="Recordings taken from each, evenly.")]
 MaxSize = Annotated[str | None, typer.Option(help="Largest size of model.tflite, such as 80MB.")]
@@ -144,9 +144,12 @@ def voice(
     quantize: Quantize = "int8",
     max_size: MaxSize = None,
     target: Target = "cpu",
+    calibrate: Calibrate = None,
+    calibration_size: CalibrationSize = 32,
 ) -> None:
     """Export a voice: model.tflite, manifest.json, pronunciation.npz and report.json, proven equal to the network."""
-    wanted = _voice_wanted(quantize, max_size, target)
+    wanted = _wanted(quantize, max_size, target, for_edge_tpu="int8")
+    speech = _calibration(calibrate, calibration_size, "--target edgetpu") if wanted.edge_tpu else []
     import json
 
     import numpy as np
@@ -166,9 +169,15 @@ def voice(
         raise InputError(f"{run}: {error}; expected the folder of a finished voice run") from None
     mean, std = (np.array(norm[name], np.float32) for name in ("mean", "std"))
     trained = TrainedVoice(load_tacotron(run), mean, std, neutral, pronunciation, vocoder, load_scale(run), reach)
-    mel = (speech_mel(trim_silence(read_audio(recording, SPEECH_RATE_HZ))) - mean) / std
-    symbols = Pronouncer(pronunciation).encode(text)
-    _tell(output, build_voice(trained, output, Card.load(card), wanted, symbols, mel.astype(np.float32), _say))
+    pronouncer = Pronouncer(pronunciation)
+
+    def sentence(words: str, samples: Any) -> Any:
+        mel = (speech_mel(trim_silence(samples)) - mean) / std
+        return pronouncer.encode(words), mel.astype(np.float32)
+
+    said = sentence(text, read_audio(recording, SPEECH_RATE_HZ))
+    calibration = [sentence(u.text, u.samples(SPEECH_RATE_HZ)) for u in speech]
+    _tell(output, build_voice(trained, output, Card.load(card), wanted, said, calibration, _say))
     if styles:
         from export.voice import measure_tokens
 
@@ -187,7 +196,7 @@ def vocoder(
     target: Target = "cpu",
 ) -> None:
     """Export a vocoder: model.tflite, manifest.json and report.json, proven equal to the trained network."""
-    wanted = _voice_wanted(quantize, max_size, target)
+    wanted = _wanted(quantize, max_size, target, for_edge_tpu=None)
     from export.asset import Card
     from export.voice import build_vocoder
     from models.train_vocoder import load_vocoder
@@ -217,12 +226,12 @@ def audit(model: Annotated[str, typer.Argument(help="Name or directory of a mode
         raise FailureError(f"{path}: not all of it runs on an Edge TPU")
 
 
-def _calibration(manifests: list[Path] | None, size: int) -> list[Any]:
+def _calibration(manifests: list[Path] | None, size: int, option: str = "--quantize int8-full") -> list[Any]:
     """Recordings of train splits that set scales, evenly chosen. Raises InputError when there are none."""
     from ondevice.utterances import read_utterances
 
     if not manifests:
-        raise InputError("--quantize int8-full: expected --calibrate MANIFEST with it: speech that sets the scales")
+        raise InputError(f"{option}: expected --calibrate MANIFEST with it: speech that sets the scales")
     chosen = []
     for manifest in manifests:
         every = [utterance for utterance in read_utterances([manifest], "train") if utterance.text]
@@ -232,16 +241,8 @@ def _calibration(manifests: list[Path] | None, size: int) -> list[Any]:
     return chosen
 
 
-def _voice_wanted(quantize: str, max_size: str | None, target: str) -> Any:
-    """The same for a voice or a vocoder."""
-    wanted = _wanted(quantize, max_size, target)
-    if wanted.precision == "int8-full":
-        raise InputError(f"--quantize {quantize}: only the recogniser can be at 8 bits everywhere")
-    return wanted
-
-
-def _wanted(quantize: str, max_size: str | None, target: str) -> Any:
-    """What is asked for, after everything an export needs is found to be there."""
+def _wanted(quantize: str, max_size: str | None, target: str, for_edge_tpu: str | None = "int8-full") -> Any:
+    """What is asked for, after everything an export needs is found to be there; see `Wanted.parse`."""
     from ondevice.checkout import require_checkout
 
     require_checkout("export")
@@ -250,7 +251,7 @@ def _wanted(quantize: str, max_size: str | None, target: str) -> Any:
     start_backend()
     from export.precision import Wanted
 
-    return Wanted.parse(quantize, max_size, target)
+    return Wanted.parse(quantize, max_size, target, for_edge_tpu)
 
 
 def _say(line: str) -> None:
@@ -261,6 +262,6 @@ def _tell(output: Path, report: dict[str, Any]) -> None:
     """One line for each precision of an asset's report."""
     for precision, rows in report["parity"].items():
         worst = max(rows, key=lambda row: row["relative_rms"])
-        size, error = report["bytes"][precision] / 1e6, worst["relative_rms"]
-        print(f"{precision:<13} {size:7.2f} MB  largest relative RMS error {error:.2e} ({worst['tensor']})")
+        size = f"{report['bytes'][precision] / 1e6:7.2f} MB" if precision in report["bytes"] else " " * 10
+        print(f"{precision:<15} {size}  largest relative RMS error {worst['relative_rms']:.2e} ({worst['tensor']})")
     print(f"{output}: written", file=sys.stderr)

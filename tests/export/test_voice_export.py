@@ -63,14 +63,14 @@ def trained(tacotron: Tacotron, folder: Path) -> TrainedVoice:
 @pytest.fixture(scope="module")
 def voice(tacotron: Tacotron, tmp_path_factory: pytest.TempPathFactory) -> AcousticModel:
     folder = tmp_path_factory.mktemp("voice")
-    build_voice(trained(tacotron, folder), folder / "toy", CARD, Wanted("float32"), TEXT, MEL)
+    build_voice(trained(tacotron, folder), folder / "toy", CARD, Wanted("float32"), (TEXT, MEL))
     manifest = load_manifest(folder / "toy", kind=VoiceManifest)
     return AcousticModel(manifest, open_model(manifest).signatures)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("dynamic-int8", 0.1)])
 def test_tflite_says_what_keras_says(tacotron: Tacotron, tmp_path: Path, precision: str, tolerance: float) -> None:
-    report = build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, Wanted(precision), TEXT, MEL)
+    report = build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, Wanted(precision), (TEXT, MEL))
     rows = report["parity"][precision]
     assert {r["tensor"] for r in rows} >= {
         *("style", "encoded", "said", "alignment", "refined"),
@@ -158,7 +158,7 @@ def test_a_voice_that_differs_from_keras_is_not_written(
 
     monkeypatch.setattr("export.voice.keras_calls", wrong)
     with pytest.raises(FailureError, match=rf"float32 {signature}\.{tensor} differs from Keras"):
-        build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, Wanted("float32"), TEXT, MEL)
+        build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, Wanted("float32"), (TEXT, MEL))
     assert not (tmp_path / "toy").exists()
 
 
@@ -171,8 +171,7 @@ def test_a_voice_without_a_lexicon_is_not_written(tacotron: Tacotron, tmp_path: 
             tmp_path / "toy",
             CARD,
             Wanted("float32"),
-            TEXT,
-            MEL,
+            (TEXT, MEL),
         )
     assert not (tmp_path / "toy").exists()
 
@@ -235,7 +234,7 @@ def test_a_wavenet_quantised_is_judged_call_by_call(tmp_path: Path, mixture: int
 def test_a_report_is_one_page_with_what_was_measured(tacotron: Tacotron, tmp_path: Path) -> None:
     said: list[str] = []
     wanted = Wanted.parse("mixed", "1MB")
-    report = build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, wanted, TEXT, MEL, said.append)
+    report = build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, wanted, (TEXT, MEL), say=said.append)
     saved = json.loads((tmp_path / "toy" / "report.json").read_text())
     assert saved["parity"].keys() == saved["bytes"].keys() == {"float32", "dynamic-mixed"}
     assert saved["bench"]["threads"][0]["signatures"].keys() == endpoints(tacotron).keys()

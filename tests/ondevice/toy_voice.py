@@ -48,7 +48,7 @@ def build_toy_voice(root: Path) -> Path:
     trained = TrainedVoice(tacotron, mean, std, neutral, pronunciation, os.fspath(root / "toy-vocoder"))
     mel = rng.normal(size=(20, 80)).astype(np.float32)
     build_voice(
-        trained, root / "toy-voice", Card("toy-voice", "random", "Apache-2.0"), Wanted("float32"), [11, 12, 3], mel
+        trained, root / "toy-voice", Card("toy-voice", "random", "Apache-2.0"), Wanted("float32"), ([11, 12, 3], mel)
     )
     vocoder = Vocoder(replace(TINY_VOCODER, bands=80, fft=1024, hop=256))
     vocoder.build()

@@ -1,0 +1,90 @@
+"""The weights of an exported model, read out of its TFLite file, which is all there is of it.
+
+The file names no weight as the network does, but its operators come to use them in an order that is known. Quantised
+weights are widened to what they stand for.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from ondevice.errors import InputError
+from ondevice.graph import Subgraph, Tensor, read_graph
+
+
+@dataclass(frozen=True)
+class Place:
+    """A weight as the file holds it, and what to do with it."""
+
+    shape: tuple[int, ...]
+    put: Callable[[np.ndarray], None]
+
+
+def plain(variable: keras.Variable) -> Place:
+    """A variable that the file holds as it is."""
+    return Place(tuple(variable.shape), variable.assign)
+
+
+def turned(variable: keras.Variable) -> Place:
+    """A matrix that it holds transposed."""
+    return Place(tuple(variable.shape)[::-1], lambda value: variable.assign(value.T))
+
+
+def dense(layer: keras.layers.Dense) -> list[Place]:
+    """Kernel, and bias if it has one."""
+    return [turned(layer.kernel)] + ([plain(layer.bias)] if layer.use_bias else [])
+
+
+def fill(
+    path: Path, order: Mapping[str, Sequence[Place]], expected: str, *, once: bool = True
+) -> Mapping[str, Subgraph]:
+    """Put the weights of a TFLite file into their places, which have its order by signature, and return its signatures.
+
+    once: see `stored_weights`.
+    Raises InputError when they do not fit, for something else was expected, or are stored in a form that is not known.
+    """
+    graph = read_graph(path)
+    if graph is None:
+        raise InputError(f"{path}: reading its weights needs LiteRT's schema: pip install ai-edge-litert")
+    for signature, places in order.items():
+        if signature not in graph.signatures:
+            raise InputError(f"{path}: no signature {signature!r}; expected {expected}")
+        found = stored_weights(graph.signatures[signature], once=once)
+        if [tensor.shape for tensor in found] != [place.shape for place in places]:
+            raise InputError(
+                f"{path}: signature {signature!r} does not hold the {len(places)} weights of this preset; "
+                f"expected {expected}"
+            )
+        for place, tensor in zip(places, found, strict=True):
+            place.put(widened(path, tensor))
+    return graph.signatures
+
+
+def stored_weights(subgraph: Subgraph, *, once: bool) -> Sequence[Tensor]:
+    """Constants that are neither single numbers nor indices, as the operators come to use them.
+
+    once: each is listed where it is first used. Two that are alike share a place in the file, and so are one then.
+    """
+    widening = [operator for operator in subgraph.operators if operator.code == "DEQUANTIZE"]
+    stored = {operator.outputs[0]: operator.inputs[0] for operator in widening}
+    others = (operator for operator in subgraph.operators if operator.code != "DEQUANTIZE")
+    used = (subgraph.tensors[stored.get(i, i)] for operator in others for i in operator.inputs if i >= 0)
+    found = [t for t in used if len(t.data) and math.prod(t.shape) > 1 and t.type not in ("INT32", "INT64")]
+    first: dict[int, Tensor] = {}
+    for tensor in found:
+        first.setdefault(tensor.buffer, tensor)
+    return list(first.values()) if once else found
+
+
+def widened(path: Path, tensor: Tensor) -> np.ndarray:
+    """float32 of a weight: as it is, of half the width, or of 8 bits with a scale for all or for each row."""
+    if tensor.type in ("FLOAT32", "FLOAT16"):
+        return tensor.data.view(tensor.type.lower()).astype(np.float32).reshape(tensor.shape)
+    if tensor.type == "INT8" and len(tensor.scales) in (1, tensor.shape[0]):
+        scales = tensor.scales.reshape(-1, *[1] * (len(tensor.shape) - 1))
+        return tensor.data.view(np.int8).reshape(tensor.shape) * scales
+    raise InputError(f"{path}: a weight is {tensor.type}; expected float32, float16 or int8")
