@@ -210,7 +210,10 @@ def vocoder(
 
 @app.command("audit")
 def audit(model: Annotated[str, typer.Argument(help="Name or directory of a model.")]) -> None:
-    """Which operators of a model an Edge TPU would run, and the first that falls back to the CPU, with the reason."""
+    """Which operators of a model an Edge TPU would run, and the first that falls back to the CPU, with the reason.
+
+    Of a model with parts for an Edge TPU, those are looked at.
+    """
     from ondevice.checkout import require_checkout
 
     require_checkout("export")
@@ -218,12 +221,18 @@ def audit(model: Annotated[str, typer.Argument(help="Name or directory of a mode
     from ondevice.assets import find_asset, load_manifest
     from ondevice.errors import FailureError
 
-    path = load_manifest(find_asset(model)).model_path
-    found = look(path.read_bytes())
-    for line in found.lines():
-        print(line)
-    if not found.maps:
-        raise FailureError(f"{path}: not all of it runs on an Edge TPU")
+    manifest = load_manifest(find_asset(model))
+    parts = [name for name in manifest.signatures if f"{name}.tflite" in manifest.files]
+    paths = [manifest.directory / f"{name}.tflite" for name in parts] or [manifest.model_path]
+    found = [look(path.read_bytes()) for path in paths]
+    for path, one in zip(paths, found, strict=True):
+        print(f"{path.name}:")
+        for line in one.lines():
+            print(f"  {line}")
+    if parts and (rest := [name for name in manifest.signatures if name not in parts]):
+        print(f"on the CPU, in {manifest.model_path.name}: {', '.join(rest)}")
+    if wrong := [str(path) for path, one in zip(paths, found, strict=True) if not one.maps]:
+        raise FailureError(f"{', '.join(wrong)}: not all of it runs on an Edge TPU")
 
 
 def _calibration(manifests: list[Path] | None, size: int, option: str = "--quantize int8-full") -> list[Any]:

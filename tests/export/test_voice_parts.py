@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
@@ -22,6 +23,7 @@ from models.tacotron import TINY, Tacotron  # noqa: E402
 from ondevice import opening  # noqa: E402
 from ondevice.acoustic import AcousticModel  # noqa: E402
 from ondevice.assets import load_manifest  # noqa: E402
+from ondevice.cli import app  # noqa: E402
 from ondevice.errors import InputError  # noqa: E402
 from ondevice.litert import LiteRtModel  # noqa: E402
 from ondevice.opening import open_model  # noqa: E402
@@ -90,6 +92,15 @@ def test_every_operator_of_every_part_runs_on_an_edge_tpu(built: tuple[Path, dic
     assert list(manifest.edge_tpu) == ON_EDGE_TPU
     assert all(check.status != FAILED for check in verify(asset))
     assert "On an Edge TPU" in (asset / "report.html").read_text()
+
+
+def test_the_audit_looks_at_the_parts(built: tuple[Path, dict[str, Any]]) -> None:
+    done = CliRunner().invoke(app, ["export", "audit", os.fspath(built[0])])
+    assert done.exit_code == 0, done.output
+    assert [line for line in done.output.splitlines() if line.endswith(".tflite:")] == [
+        f"{name}.tflite:" for name in ("recurrence", "reference", "style", "postnet")
+    ]
+    assert "on the CPU, in model.tflite: text, memory, decoder" in done.output
 
 
 def test_the_report_says_what_the_parts_cost(built: tuple[Path, dict[str, Any]]) -> None:
