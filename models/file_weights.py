@@ -34,6 +34,12 @@ def turned(variable: keras.Variable) -> Place:
     return Place(tuple(variable.shape)[::-1], lambda value: variable.assign(value.T))
 
 
+def convolution(kernel: keras.Variable) -> Place:
+    """A kernel over time [K, I, O], which it holds as [O, 1, K, I]."""
+    size, inputs, outputs = kernel.shape
+    return Place((outputs, 1, size, inputs), lambda value: kernel.assign(value[:, 0].transpose(1, 2, 0)))
+
+
 def dense(layer: keras.layers.Dense) -> list[Place]:
     """Kernel, and bias if it has one."""
     return [turned(layer.kernel)] + ([plain(layer.bias)] if layer.use_bias else [])
@@ -81,10 +87,14 @@ def stored_weights(subgraph: Subgraph, *, once: bool) -> Sequence[Tensor]:
 
 
 def widened(path: Path, tensor: Tensor) -> np.ndarray:
-    """float32 of a weight: as it is, of half the width, or of 8 bits with a scale for all or for each row."""
+    """float32 of a weight: as it is, of half the width, or of 8 bits with a scale for all or for each channel.
+
+    Channels are the first axis, or the last where that is 1, as in a depthwise convolution.
+    """
     if tensor.type in ("FLOAT32", "FLOAT16"):
         return tensor.data.view(tensor.type.lower()).astype(np.float32).reshape(tensor.shape)
-    if tensor.type == "INT8" and len(tensor.scales) in (1, tensor.shape[0]):
-        scales = tensor.scales.reshape(-1, *[1] * (len(tensor.shape) - 1))
-        return tensor.data.view(np.int8).reshape(tensor.shape) * scales
+    values, axis = tensor.data, 0 if tensor.shape[0] > 1 else len(tensor.shape) - 1
+    if tensor.type == "INT8" and len(tensor.scales) in (1, tensor.shape[axis]):
+        scales = tensor.scales.reshape([-1 if i == axis else 1 for i in range(len(tensor.shape))])
+        return values.view(np.int8).reshape(tensor.shape) * scales
     raise InputError(f"{path}: a weight is {tensor.type}; expected float32, float16 or int8")

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from models.convolution import ConvStack
-from models.file_weights import Place, dense, fill, plain, turned, widened
+from models.file_weights import Place, convolution, dense, fill, plain, turned, widened
 from models.step_run import StepRun
 from models.style import StyleTokens
 from models.tacotron import Lstm, Tacotron
@@ -97,7 +97,7 @@ def _order(tacotron: Tacotron, keys: Place, values: Place) -> dict[str, list[Pla
         "style": [values],
         "decoder": [
             turned(attention.recurrent), turned(t.decoder_lstm.recurrent),
-            _convolution(t.location_conv.kernel), _unused((t.config.location_filters,)),
+            convolution(t.location_conv.kernel), _unused((t.config.location_filters,)),
             turned(t.location_dense.kernel),
             *dense(t.prenet[0]), _rows(attention, slice(prenet, None)), *dense(t.prenet[1]),
             _rows(attention, slice(prenet)), plain(attention.bias),
@@ -126,15 +126,9 @@ def _rows(lstm: Lstm, rows: slice) -> Place:
     return Place((lstm.kernel.shape[1], taken), put)
 
 
-def _convolution(kernel: keras.Variable) -> Place:
-    """Over time: [K, I, O], which the file holds as [O, 1, K, I]."""
-    size, inputs, outputs = kernel.shape
-    return Place((outputs, 1, size, inputs), lambda value: kernel.assign(value[:, 0].transpose(1, 2, 0)))
-
-
 def _convolutions(stack: ConvStack) -> list[Place]:
     pairs = zip(stack.kernels, stack.norms, strict=True)
-    return [place for kernel, norm in pairs for place in (_convolution(kernel), plain(norm.beta))]
+    return [place for kernel, norm in pairs for place in (convolution(kernel), plain(norm.beta))]
 
 
 def _reference(tacotron: Tacotron) -> Iterable[Place]:

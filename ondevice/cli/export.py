@@ -10,7 +10,12 @@ from ondevice.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Turn trained weights into a TFLite model asset (needs a checkout).")
 
-Card_ = Annotated[Path, typer.Option(help="Model card (JSON): name, description, licence, data.")]
+Card_ = Annotated[
+    Path | None,
+    typer.Option(
+        help="Model card (JSON): name, description, licence, data, search settings. Else the exported model's."
+    ),
+]
 Quantize = Annotated[
     str,
     typer.Option(
@@ -34,11 +39,13 @@ MaxSize = Annotated[str | None, typer.Option(help="Largest size of model.tflite,
 
 @app.command("rnnt")
 def rnnt(
-    run: Annotated[Path, typer.Argument(help="Output folder of `ondevice train rnnt`.")],
+    run: Annotated[
+        Path, typer.Argument(help="Output folder of `ondevice train rnnt`, or name or directory of an exported model.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the asset to write.")],
-    card: Annotated[Path, typer.Option(help="Model card (JSON): name, description, licence, data, search settings.")],
     recording: Annotated[Path, typer.Option(help="A real recording over which the files are compared with Keras.")],
     text: Annotated[str, typer.Option(help="What is said in it.")],
+    card: Card_ = None,
     quantize: Quantize = "int8",
     max_size: MaxSize = None,
     target: Target = "cpu",
@@ -59,17 +66,26 @@ def rnnt(
     """Export the recogniser: model.tflite, manifest.json and report.json, proven equal to the trained network."""
     wanted = _wanted(quantize, max_size, target)
     calibration = _calibration(calibrate, calibration_size) if wanted.precision == "int8-full" else []
-    from export.asset import Card, build_asset
+    from export import exported
+    from export.asset import build_asset
     from models.recipe import load_trained
     from ondevice.audio import read_audio
+    from ondevice.manifest import TranscribeManifest
     from ondevice.utterances import read_utterances
 
     utterances = read_utterances(labelled, split) if labelled else []
-    samples = read_audio(recording)
-    curves, trained = run / "curves.png", load_trained(run)
-    sounds = _sounds(trained, run, lm, lexicon, pronunciation) if lexicon else None
+    samples, made = read_audio(recording), _exported(run, TranscribeManifest)
+    about, sounds = _card(card, made), None
+    if made:
+        trained, sounds = exported.recogniser(made)
+        run, sounds, lm = made.directory, None if lm else sounds, lm or made.lm_path
+    else:
+        trained = load_trained(run)
+    if lexicon:
+        sounds = _sounds(trained, run, lm, lexicon, pronunciation)
+    curves = run / "curves.png"
     report = build_asset(
-        trained, output, Card.load(card), wanted, (samples, text), lm, utterances,
+        trained, output, about, wanted, (samples, text), lm, utterances,
         curves if curves.exists() else None, _say, calibration, sounds,
     )  # fmt: skip
     for precision, rows in report["parity"].items():
@@ -133,12 +149,17 @@ def tune(
 
 @app.command("voice")
 def voice(
-    run: Annotated[Path, typer.Argument(help="Output folder of `ondevice train tacotron`.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="Output folder of `ondevice train tacotron`, or name or directory of an exported voice."),
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the asset to write.")],
-    card: Card_,
     recording: Annotated[Path, typer.Option(help="A real recording over which the files are compared with Keras.")],
     text: Annotated[str, typer.Option(help="What is said in it.")],
-    pronunciation: Annotated[Path, typer.Option(help="The pronunciation file the run was trained with.")],
+    card: Card_ = None,
+    pronunciation: Annotated[
+        Path | None, typer.Option(help="The pronunciation file it was trained with. Else the exported voice's.")
+    ] = None,
     vocoder: Annotated[str, typer.Option(help="Name or directory of the vocoder asset to speak with.")] = "vocoder",
     styles: Annotated[bool, typer.Option(help="Measure what the style tokens do, with that vocoder.")] = True,
     quantize: Quantize = "int8",
@@ -150,16 +171,50 @@ def voice(
     """Export a voice: model.tflite, manifest.json, pronunciation.npz and report.json, proven equal to the network."""
     wanted = _wanted(quantize, max_size, target, for_edge_tpu="int8")
     speech = _calibration(calibrate, calibration_size, "--target edgetpu") if wanted.edge_tpu else []
+    from dataclasses import replace
+
+    import numpy as np
+
+    from export import exported
+    from export.voice import build_voice
+    from ondevice.audio import read_audio
+    from ondevice.pronounce import Pronouncer
+    from ondevice.speech_features import SPEECH_RATE_HZ, speech_mel, trim_silence
+    from ondevice.voice_manifest import VoiceManifest
+
+    made = _exported(run, VoiceManifest)
+    about = _card(card, made)
+    if made:
+        trained = replace(exported.voice(made), vocoder=vocoder)
+        trained = replace(trained, pronunciation=pronunciation or trained.pronunciation)
+    elif pronunciation is None:
+        raise InputError(f"--pronunciation: expected the file that {run} was trained with")
+    else:
+        trained = _voice_run(run, pronunciation, vocoder)
+    pronouncer = Pronouncer(trained.pronunciation)
+
+    def sentence(words: str, samples: Any) -> Any:
+        mel = (speech_mel(trim_silence(samples)) - trained.mean) / trained.std
+        return pronouncer.encode(words), mel.astype(np.float32)
+
+    said = sentence(text, read_audio(recording, SPEECH_RATE_HZ))
+    calibration = [sentence(u.text, u.samples(SPEECH_RATE_HZ)) for u in speech]
+    _tell(output, build_voice(trained, output, about, wanted, said, calibration, _say))
+    if styles:
+        from export.voice import measure_tokens
+
+        measure_tokens(output)
+        print(f"{output}: its style tokens are measured", file=sys.stderr)
+
+
+def _voice_run(run: Path, pronunciation: Path, vocoder: str) -> Any:
+    """What a finished voice run holds."""
     import json
 
     import numpy as np
 
-    from export.asset import Card
-    from export.voice import TrainedVoice, build_voice
+    from export.voice import TrainedVoice
     from models.train_tacotron import load_scale, load_tacotron
-    from ondevice.audio import read_audio
-    from ondevice.pronounce import Pronouncer
-    from ondevice.speech_features import SPEECH_RATE_HZ, speech_mel, trim_silence
 
     try:
         norm = json.loads((run / "norm.json").read_text(encoding="utf-8"))
@@ -168,44 +223,36 @@ def voice(
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run}: {error}; expected the folder of a finished voice run") from None
     mean, std = (np.array(norm[name], np.float32) for name in ("mean", "std"))
-    trained = TrainedVoice(load_tacotron(run), mean, std, neutral, pronunciation, vocoder, load_scale(run), reach)
-    pronouncer = Pronouncer(pronunciation)
-
-    def sentence(words: str, samples: Any) -> Any:
-        mel = (speech_mel(trim_silence(samples)) - mean) / std
-        return pronouncer.encode(words), mel.astype(np.float32)
-
-    said = sentence(text, read_audio(recording, SPEECH_RATE_HZ))
-    calibration = [sentence(u.text, u.samples(SPEECH_RATE_HZ)) for u in speech]
-    _tell(output, build_voice(trained, output, Card.load(card), wanted, said, calibration, _say))
-    if styles:
-        from export.voice import measure_tokens
-
-        measure_tokens(output)
-        print(f"{output}: its style tokens are measured", file=sys.stderr)
+    return TrainedVoice(load_tacotron(run), mean, std, neutral, pronunciation, vocoder, load_scale(run), reach)
 
 
 @app.command("vocoder")
 def vocoder(
-    run: Annotated[Path, typer.Argument(help="Output folder of `ondevice train vocoder`.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="Output folder of `ondevice train vocoder`, or name or directory of an exported vocoder."),
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the asset to write.")],
-    card: Card_,
     recording: Annotated[Path, typer.Option(help="A real recording over which the files are compared with Keras.")],
+    card: Card_ = None,
     quantize: Quantize = "int8",
     max_size: MaxSize = None,
     target: Target = "cpu",
 ) -> None:
     """Export a vocoder: model.tflite, manifest.json and report.json, proven equal to the trained network."""
     wanted = _wanted(quantize, max_size, target, for_edge_tpu=None)
-    from export.asset import Card
+    from export import exported
     from export.voice import build_vocoder
     from models.train_vocoder import load_vocoder
     from ondevice.audio import read_audio
     from ondevice.speech_features import SPEECH_RATE_HZ, speech_mel
+    from ondevice.voice_manifest import VocoderManifest
 
-    trained = load_vocoder(run)
+    made = _exported(run, VocoderManifest)
+    about = _card(card, made)
+    trained = exported.vocoder(made) if made else load_vocoder(run)
     mel = speech_mel(read_audio(recording, SPEECH_RATE_HZ))
-    _tell(output, build_vocoder(trained, output, Card.load(card), wanted, mel, _say))
+    _tell(output, build_vocoder(trained, output, about, wanted, mel, _say))
 
 
 @app.command("audit")
@@ -233,6 +280,25 @@ def audit(model: Annotated[str, typer.Argument(help="Name or directory of a mode
         print(f"on the CPU, in {manifest.model_path.name}: {', '.join(rest)}")
     if wrong := [str(path) for path, one in zip(paths, found, strict=True) if not one.maps]:
         raise FailureError(f"{', '.join(wrong)}: not all of it runs on an Edge TPU")
+
+
+def _exported(run: Path, kind: type) -> Any:
+    """The manifest where an argument names an exported model; None where it is a folder of a training."""
+    from ondevice.assets import find_asset, load_manifest
+
+    if (run / "config.json").exists() or (run.is_dir() and not (run / "manifest.json").exists()):
+        return None
+    return load_manifest(find_asset(run), kind=kind)
+
+
+def _card(path: Path | None, made: Any) -> Any:
+    """The card given, else that of an exported model."""
+    from export import exported
+    from export.asset import Card
+
+    if path is None and made is None:
+        raise InputError("--card: expected a model card (JSON) with the folder of a training")
+    return Card.load(path) if path else exported.card(made)
 
 
 def _calibration(manifests: list[Path] | None, size: int, option: str = "--quantize int8-full") -> list[Any]:
