@@ -1,9 +1,9 @@
 """What 8 bits everywhere cost a trained recogniser: scales by channel or tensor, how much speech sets them, bounds.
 
-    python -m tests.benchmarks.full_int8 RUN --calibrate CORPUS --labelled CORPUS [--every 1]
+    python -m tests.benchmarks.full_int8 MODEL --calibrate CORPUS --labelled CORPUS [--every 1]
 
-RUN is the output folder of `ondevice train rnnt`. Greedy word error rates on the labelled corpora's dev splits,
-streaming, of the runtime itself; the first row is the float file.
+MODEL is the name or directory of an exported recogniser, whose weights are widened to floats. Greedy word error rates
+on the labelled corpora's dev splits, streaming, of the runtime itself; the first row is the float file.
 """
 
 import argparse
@@ -13,9 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.asset import Card, build_asset, word_errors
+from export.exported import recogniser
 from export.full_int8 import CELL_CLIP, bounded
 from export.precision import Wanted
-from models.recipe import Trained, load_trained
+from models.recipe import Trained
+from ondevice.assets import find_asset, load_manifest
+from ondevice.manifest import TranscribeManifest
 from ondevice.utterances import Utterance, read_utterances
 
 # (one scale for a matrix, recordings that set scales, bound of the cells)
@@ -35,12 +38,12 @@ def built(trained: Trained, folder: Path, wanted: Wanted, calibration: Sequence[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("model")
     parser.add_argument("--calibrate", type=Path, required=True)
     parser.add_argument("--labelled", type=Path, action="append", required=True)
     parser.add_argument("--every", type=int, default=1, help="only every so manieth utterance")
     options = parser.parse_args()
-    trained = load_trained(options.run)
+    trained, _ = recogniser(load_manifest(find_asset(options.model), kind=TranscribeManifest))
     speech = [u for u in read_utterances([options.calibrate], "train") if u.text]
     labelled = read_utterances(options.labelled, "dev")[:: options.every]
     print(

@@ -28,8 +28,11 @@ from models.speech_metrics import (
     mcd13_dtw,
 )
 from models.speech_store import SPEECH_RATE_HZ, load_speech, read_original
+from ondevice.acoustic import AcousticModel
 from ondevice.evaluation import Transcriber
+from ondevice.litert import LiteRtModel
 from ondevice.normalize import english
+from ondevice.opening import open_model
 from ondevice.pitch import track_pitch
 from ondevice.recognizer import Recognizer
 from ondevice.speech_features import SPEECH_HOP_SAMPLES, speech_mel
@@ -152,22 +155,32 @@ def speed(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
 def precisions(synthesizers: Sequence[Synthesizer], recordings: Sequence[Recording]) -> None:
     """Exports of one voice against each other: size, WER of two recognisers, distance from recordings in their style.
 
-    Each is said a few times over, but for the distance.
+    Each is said a few times over, but for the distance. What an export has for an Edge TPU is computed on the CPU.
     """
     from tests.benchmarks.pocketsphinx_peer import pocketsphinx
 
     texts = [text for text, _ in recordings]
     recognisers = {"PocketSphinx": pocketsphinx(), "rnnt": Transcriber(Recognizer.load("rnnt"))}
     columns = "".join(f"{name + ' WER':>18}" for name in recognisers)
-    print(f"{'voice':<15}{'vocoder':<15}{'MB':>6}{columns}{'MCD13 (DTW)':>13}   {len(texts)} sentences")
+    print(f"{'voice':<25}{'vocoder':<15}{'MB':>6}{columns}{'MCD13 (DTW)':>13}   {len(texts)} sentences")
     for each in synthesizers:
+        parts = use_parts(each)
         spoken = [[each(text, seed=seed) for text in texts] for seed in SEEDS]
         wers = [float(np.mean([heard(r, samples, texts) for samples in spoken])) for r in recognisers.values()]
         styled = [each(text, Style(reference=samples)) for text, samples in recordings]
         mcd = float(np.mean([mcd13_dtw(x, y, SPEECH_RATE_HZ) for (_, x), y in zip(recordings, styled, strict=True)]))
         size = sum(m.files["model.tflite"].bytes for m in (each.voice, each.vocoder)) / 1e6
-        rows = "".join(f"{wer:18.1%}" for wer in wers)
-        print(f"{each.voice.precision:<15}{each.vocoder.precision:<15}{size:6.1f}{rows}{mcd:10.2f} dB", flush=True)
+        rows, name = "".join(f"{wer:18.1%}" for wer in wers), each.voice.precision + (", 8-bit parts" if parts else "")
+        print(f"{name:<25}{each.vocoder.precision:<15}{size:6.1f}{rows}{mcd:10.2f} dB", flush=True)
+
+
+def use_parts(synthesizer: Synthesizer) -> bool:
+    """Have a voice compute with the files it has for an Edge TPU, if there are any."""
+    voice = synthesizer.voice
+    names = [name for name in voice.signatures if f"{name}.tflite" in voice.files]
+    parts = {name: LiteRtModel(voice.directory / f"{name}.tflite").signatures[name] for name in names}
+    synthesizer.acoustic = AcousticModel(voice, {**open_model(voice).signatures, **parts})
+    return bool(parts)
 
 
 def _seconds(path: Path) -> float:
