@@ -4,9 +4,11 @@ Known layouts: JSONL manifests (audio in files or tar archives), LibriSpeech (`*
 LJSpeech (`metadata.csv`), Common Voice (`train.tsv`, `clips/`) and Kaldi folders (`wav.scp`, `text`).
 """
 
+import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,16 @@ from ondevice.utterances import read_member, tar_members
 
 Reader = Callable[[Path], Located]
 _log = logging.getLogger(__name__)
+
+
+def fingerprint(*settings: object, utterances: Iterable[Utterance]) -> str:
+    """Eight letters that change when settings do, or a text, speaker, place or file size of the recordings."""
+    rows = list(utterances)
+    sizes = {os.fspath(path): path.stat().st_size for path in sorted({u.audio_ref.path.resolve() for u in rows})}
+    found = hashlib.sha256(json.dumps([*settings, sizes], default=str).encode())
+    for utterance in rows:
+        found.update(repr(utterance).encode())
+    return found.hexdigest()[:8]
 
 
 def read_corpus(path: Path | str, split: str | None = None) -> Iterator[Utterance]:

@@ -6,7 +6,6 @@ Everything the next step or a later export needs lies in the output folder, so a
 started again with the same command.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ import keras
 import numpy as np
 
 from models.batches import AugmentConfig, BatchMaker
-from models.corpora import read_corpus
+from models.corpora import fingerprint, read_corpus
 from models.feature_store import FeatureStore, Variant, write_store
 from models.phones import Lexicon
 from models.pieces import PIECES_FILE, load_pieces, train_pieces
@@ -70,13 +69,12 @@ def cached_store(
     corpus: Path, split: str, variants: Sequence[Variant], config: DataConfig, say: Callable[[str], None]
 ) -> FeatureStore | None:
     """Features of one split of a corpus, computed now if they are not in the cache; None when the split is empty."""
-    settings = json.dumps([str(corpus.resolve()), split, list(variants), asdict(LogMelConfig())])
-    name = f"{corpus.stem if corpus.is_file() else corpus.name}-{split}"
-    directory = config.cache / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+    utterances = list(read_corpus(corpus, split))
+    if not utterances:
+        return None
+    key = fingerprint(list(variants), asdict(LogMelConfig()), utterances=utterances)
+    directory = config.cache / f"{corpus.stem if corpus.is_file() else corpus.name}-{split}-{key}"
     if not (directory / "index.jsonl").exists():
-        utterances = list(read_corpus(corpus, split))
-        if not utterances:
-            return None
         say(f"{corpus}: features of {len(utterances)} utterances ({split})")
 
         def progress(done: int) -> None:

@@ -4,7 +4,6 @@ A store holds one split of one corpus at one rate. Decoding Opus in every epoch 
 training step; features are cheap beside it and are taken from the samples as they are drawn.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.corpora import _sniff
+from models.corpora import _sniff, fingerprint
 from models.corpus_layouts import SPLITS, Utterance
 from ondevice.audio import read_audio
 from ondevice.errors import InputError
@@ -147,13 +146,12 @@ def cached_speech(
     jobs: int = 2, say: Callable[[str], None] = print,
 ) -> SpeechStore | None:  # fmt: skip
     """The store of one split of a corpus under `cache`, written now if it is not there; None: an empty split."""
-    settings = json.dumps([str(corpus.resolve()), split, rate_hz])
-    name = f"{corpus.stem if corpus.is_file() else corpus.name}-{split}-{rate_hz}"
-    directory = cache / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+    utterances = list(read_original(corpus, split))
+    if not utterances:
+        return None
+    key = fingerprint(rate_hz, utterances=utterances)
+    directory = cache / f"{corpus.stem if corpus.is_file() else corpus.name}-{split}-{rate_hz}-{key}"
     if not (directory / "index.jsonl").exists():
-        utterances = list(read_original(corpus, split))
-        if not utterances:
-            return None
         say(f"{corpus}: waveforms of {len(utterances)} utterances ({split})")
 
         def progress(done: int) -> None:

@@ -142,10 +142,7 @@ class Run:
         temporary = self.directory / "checkpoint.part"
         with temporary.open("wb") as file:
             np.savez(file, position=position, **arrays)
-        newest = self.directory / "checkpoint.npz"
-        if newest.exists():
-            os.replace(newest, self.directory / "checkpoint.previous.npz")
-        os.replace(temporary, newest)
+        os.replace(temporary, self.directory / "checkpoint.npz")
 
     def restore(self, path: Path | None = None) -> bool:
         """Go back to a checkpoint; False when there is none."""

@@ -90,6 +90,10 @@ class NgramLm:
         """The state after one more token."""
         return self._state((*state.tokens, token)[-len(self.tables) :] if self.tables else ())
 
+    def shorter(self, state: LmState) -> LmState:
+        """The state that remembers one token less, or fewer, of a state that remembers some."""
+        return self._state(state.tokens[1:])
+
     def score(self, state: LmState, token: int) -> tuple[LmState, float]:
         """The next state and the natural log of the token's probability (-inf for an impossible one)."""
         return self.advance(state, token), self.logprob(state, token)

@@ -4,6 +4,8 @@ The noise is made here, a block at a time, and the model adds it in: so a seed g
 model. Shapes: `L` layers, `R` width of a layer's input, `N` steps of a call, `K` kernel.
 """
 
+from __future__ import annotations  # `np.random` in a signature would import it, 4 MB
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -26,14 +26,15 @@ from ondevice.tokens import WORD_START, Pieces
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.integer[Any]]
 
 BOS, UNKNOWN_WORD, FIRST_WORD = 0, 1, 2  # ids of the word model; known words follow in order
 LONGEST_WORD = 24  # letters
 _FLOOR = 1e-30  # of a probability, so that no text is impossible
 _BEYOND = b"\xff"  # sorts behind every letter in UTF-8
 _CACHE_STATES = 4096
-_CACHE_PREFIXES = 1024
+_CACHE_SUMS = 2**18  # numbers in the running sums of all histories remembered: 2 MB
+_CACHE_PREFIXES = 512
 
 
 class Words(NamedTuple):
@@ -41,7 +42,7 @@ class Words(NamedTuple):
 
     state: LmState
     scale: float  # of the unigrams
-    levels: tuple[tuple[npt.NDArray[np.uint16], Float64], ...]  # (words, running sum of corrections with a leading 0)
+    levels: tuple[tuple[npt.NDArray[np.uint16], Float64, float], ...]  # (words, running sum of corrections, its weight)
     unknown: float  # probability of a word that is not in the list
 
 
@@ -96,7 +97,9 @@ class WordLm:
         self._silent = np.array([not surface for surface in surfaces])
         self._unigram_sums = np.concatenate([[0.0], np.cumsum(np.exp(ngrams.unigrams.astype(np.float64)))])
         self._ranges: dict[bytes, Ranges] = {}
+        self._none = np.zeros(len(pieces), np.int32)
         self._histories: dict[tuple[int, ...], Words] = {}
+        self._sums = 0  # numbers in them
         self._begin_spelling = spelling.initial_state()
 
     @property
@@ -182,15 +185,15 @@ class WordLm:
     def _one_mass(self, words: Words, low: int, high: int) -> float:
         """Probability of the known words in one range."""
         mass = words.scale * float(self._unigram_sums[high] - self._unigram_sums[low])
-        for known, sums in words.levels:
-            mass += float(sums[bisect_left(known, high)] - sums[bisect_left(known, low)])
+        for known, sums, weight in words.levels:
+            mass += weight * float(sums[bisect_left(known, high)] - sums[bisect_left(known, low)])
         return max(mass, 0.0)
 
     def _range_mass(self, words: Words, low: Ints, high: Ints) -> Float64:
         """The same of many ranges at once."""
         mass = words.scale * (self._unigram_sums[high] - self._unigram_sums[low])
-        for known, sums in words.levels:
-            mass += sums[known.searchsorted(high)] - sums[known.searchsorted(low)]
+        for known, sums, weight in words.levels:
+            mass += weight * (sums[known.searchsorted(high)] - sums[known.searchsorted(low)])
         return np.asarray(np.maximum(mass, 0.0))
 
     def _after_words(self, state: LmState) -> Words:
@@ -199,20 +202,22 @@ class WordLm:
         if found is not None:
             return found
         words = Words(state, 1.0, (), 0.0)
-        for table, row in zip(self.ngrams.tables, state.rows, strict=False):
-            if row < 0:
-                continue
+        if state.tokens:
+            shorter = self._after_words(self.ngrams.shorter(state))
+            table, row = self.ngrams.tables[len(state.tokens) - 1], state.rows[-1]
             backoff = math.exp(float(table.backoffs[row]))
             here = slice(int(table.starts[row]), int(table.starts[row + 1]))
             known = table.tokens[here]
             ids = known.astype(np.int64)
-            extra = np.exp(table.logprobs[here].astype(np.float64)) - backoff * self._range_mass(words, ids, ids + 1)
-            lower = tuple((tokens, sums * backoff) for tokens, sums in words.levels)
+            extra = np.exp(table.logprobs[here].astype(np.float64)) - backoff * self._range_mass(shorter, ids, ids + 1)
             sums = np.concatenate([[0.0], np.cumsum(extra)])
-            words = Words(state, words.scale * backoff, (*lower, (known, sums)), 0.0)
+            lower = tuple((tokens, sums, weight * backoff) for tokens, sums, weight in shorter.levels)
+            words = Words(state, shorter.scale * backoff, (*lower, (known, sums, 1.0)), 0.0)
+            self._sums += len(sums)
         words = words._replace(unknown=self._one_mass(words, UNKNOWN_WORD, UNKNOWN_WORD + 1))
-        if len(self._histories) >= _CACHE_STATES:
+        if len(self._histories) >= _CACHE_STATES or self._sums > _CACHE_SUMS:
             self._histories.clear()  # states keep the histories they use
+            self._sums = 0
         self._histories[state.tokens] = words
         return words
 
@@ -230,12 +235,12 @@ class WordLm:
         if len(prefix) < self._words.itemsize:
             first, end = self._words.searchsorted([prefix, prefix + _BEYOND]).tolist()
         if first == end:
-            none = np.zeros(len(self._letters), np.int64)
-            return none, none
+            return self._none, self._none
         letters = self._words[first:end].view(np.uint8).reshape(end - first, -1)[:, len(prefix) :]
         rest = np.ascontiguousarray(letters).view(f"S{letters.shape[1]}")[:, 0]
         first += FIRST_WORD
-        return rest.searchsorted(self._from) + first, rest.searchsorted(self._to) + first
+        low, high = (rest.searchsorted(keys) + first for keys in (self._from, self._to))
+        return low.astype(np.int32), high.astype(np.int32)
 
     def save(self, path: Path) -> None:
         """Write a compressed .npz with float16 log probabilities."""

@@ -104,17 +104,10 @@ def _progress(total: int) -> Iterator[Callable[["Score | Failure"], None]]:
 
 def _write(text: str, output: Path | None) -> None:
     text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair from a manifest
-    if output is None:
-        sys.stdout.write(text)
-        return
-    temporary = output.with_name(output.name + ".part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(output)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise FailureError(f"--output {output} cannot be written ({error.strerror or error})") from None
+    from ondevice.files import open_output
+
+    with open_output(output) as out:
+        out.write(text)
 
 
 def _values(report: "Report", worst: int) -> dict[str, Any]:

@@ -66,6 +66,12 @@ def test_the_cache_is_written_once(corpus: Path, tmp_path: Path) -> None:
     assert len(said) == 1
     assert [len(store) for store in stores if store] == [2, 2]
     assert cached_speech(corpus, "test", tmp_path / "cache", say=said.append) is None
+    listed = corpus / "manifest.jsonl" if corpus.is_dir() else corpus
+    listed.write_text(listed.read_text().replace(TEXTS[0], "Another text."))
+    changed = cached_speech(corpus, "train", tmp_path / "cache", say=said.append, jobs=1)
+    assert changed is not None
+    assert len(said) == 2
+    assert "Another text." in [u.text for u in changed.utterances]
 
 
 def test_broken_stores_and_splits_are_refused(corpus: Path, tmp_path: Path) -> None:
