@@ -35,8 +35,11 @@ def train_pieces(sentences: Iterable[str], symbols: int, path: Path) -> None:
 
 
 def load_pieces(path: Path) -> sentencepiece.SentencePieceProcessor:
-    """The model written by `train_pieces`."""
-    return sentencepiece.SentencePieceProcessor(model_file=str(path))
+    """The model written by `train_pieces`. Raises InputError when the file holds none."""
+    try:
+        return sentencepiece.SentencePieceProcessor(model_file=str(path))
+    except (OSError, RuntimeError):
+        raise InputError(f"{path}: expected a SentencePiece model, pieces.model of a run") from None
 
 
 def piece_list(processor: sentencepiece.SentencePieceProcessor) -> list[str]:

@@ -120,12 +120,15 @@ def prepare(
     """
     if train.preset not in PRESETS:
         raise InputError(f"--preset {train.preset}: expected one of {', '.join(PRESETS)}")
-    output.mkdir(parents=True, exist_ok=True)
     human = _stores(data.data, "train", HUMAN_VARIANTS, data, say)
     development = _stores(data.data, "dev", ("plain",), data, say)
     if not human or not development:
         missing = "train" if not human else "dev"
         raise InputError(f"--data: no utterances in the {missing} split; expected corpora with train and dev splits")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {output}: {error.strerror}; expected a folder") from None
     synthetic = _stores(data.synthetic, "train", SYNTHETIC_VARIANTS, data, say)
     noises = [
         np.array(s.features(u)) for s in _stores(data.noise, "train", ("plain",), data, say) for u in s.utterances
@@ -144,6 +147,7 @@ def prepare(
     keras.config.set_dtype_policy(precision)
     width = human[0].config.stacked_width
     config = replace(PRESETS[train.preset], features=width, symbols=pieces.vocab_size(), phones=len(lexicon or ()))
+    _check_sizes(output, config)
     settings = {"rnnt": asdict(config), "train": asdict(train), "losses": asdict(losses)}
     write_json(output / "config.json", settings | {"phones": lexicon.phones if lexicon else []})
     common = {
@@ -167,6 +171,18 @@ def prepare(
     elif start:
         start_from(run, start.directory / MODEL_FILE, say)
     return run
+
+
+def _check_sizes(output: Path, config: RnntConfig) -> None:
+    """Raise InputError where a training has begun with a network of other sizes."""
+    if not (output / "checkpoint.npz").exists():
+        return
+    begun = json.loads((output / "config.json").read_text(encoding="utf-8"))["rnnt"]
+    sizes = asdict(config).items()
+    if other := [f"{name} {begun.get(name)}, not {value}" for name, value in sizes if begun.get(name) != value]:
+        raise InputError(
+            f"--output {output}: a training of other sizes ({', '.join(other)}); expected the same options"
+        )
 
 
 def _take_settings(start: TranscribeManifest, output: Path) -> None:
@@ -201,15 +217,19 @@ def load_trained(output: Path) -> Trained:
     for name in ("config.json", "rnnt.weights.h5", PIECES_FILE, "norm.json"):
         if not (output / name).exists():
             raise InputError(f"{output}: {name} is missing; expected the output folder of `ondevice train rnnt`")
-    settings = json.loads((output / "config.json").read_text(encoding="utf-8"))
-    norm = json.loads((output / "norm.json").read_text(encoding="utf-8"))
-    rnnt = Rnnt(RnntConfig(**settings["rnnt"]))
-    rnnt.build()
-    rnnt.load_weights(output / "rnnt.weights.h5")
-    return Trained(
-        rnnt, output / PIECES_FILE, np.array(norm["mean"], np.float32), np.array(norm["std"], np.float32),
-        LogMelConfig(**norm["features"]), tuple(settings.get("phones", ())),
-    )  # fmt: skip
+    try:
+        settings = json.loads((output / "config.json").read_text(encoding="utf-8"))
+        norm = json.loads((output / "norm.json").read_text(encoding="utf-8"))
+        rnnt = Rnnt(RnntConfig(**settings["rnnt"]))
+        rnnt.build()
+        rnnt.load_weights(output / "rnnt.weights.h5")
+        return Trained(
+            rnnt, output / PIECES_FILE, np.array(norm["mean"], np.float32), np.array(norm["std"], np.float32),
+            LogMelConfig(**norm["features"]), tuple(settings.get("phones", ())),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{output}: {reason}; expected the output folder of `ondevice train rnnt`") from None
 
 
 def plot_curves(output: Path) -> Path:

@@ -16,6 +16,7 @@ from ondevice.results import Result
 from ondevice.stats import Meter
 
 T = TypeVar("T")
+_ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def listen(
@@ -62,7 +63,7 @@ def listen(
 
 
 def until_interrupted(items: Iterable[T], stop: Callable[[], None] | None = None) -> Iterator[T]:
-    """The same items up to Ctrl-C, which then is no error: work on an item is never torn, waiting for one is.
+    """The same items up to Ctrl-C, SIGTERM or SIGHUP, no error then: work on an item is never torn, waiting for one is.
 
     `stop` tells the source to end after what it holds already, which then is still given out.
     """
@@ -79,7 +80,7 @@ def until_interrupted(items: Iterable[T], stop: Callable[[], None] | None = None
             raise KeyboardInterrupt
         stopped = True
 
-    before: Any = signal.signal(signal.SIGINT, interrupt)
+    before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in _ENDING}
     source = iter(items)
     try:
         while not stopped or stop is not None:
@@ -92,7 +93,8 @@ def until_interrupted(items: Iterable[T], stop: Callable[[], None] | None = None
                 waiting = False
             yield item
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class PartialLine:

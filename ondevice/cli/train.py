@@ -23,6 +23,7 @@ def train() -> None:
     require_checkout("train")
 
 
+Everyday = Annotated[Path | None, typer.Option(exists=True, help="TSV with columns split and en: everyday sentences.")]
 Paths = Annotated[
     list[Path],
     typer.Option(
@@ -68,8 +69,12 @@ def rnnt(
         list[str] | None, typer.Option(help="CORPUS=FACTOR: how often an epoch uses a corpus. Repeatable.")
     ] = None,
     noise: Annotated[list[Path] | None, typer.Option(help="Corpus of noises to mix in. Repeatable.")] = None,
-    text: Annotated[list[Path] | None, typer.Option(help="Sentences, one a line, for the word pieces.")] = None,
-    lexicon: Annotated[Path | None, typer.Option(help="CMUdict file, for the auxiliary loss on phones.")] = None,
+    text: Annotated[
+        list[Path] | None, typer.Option(exists=True, help="Sentences, one a line, for the word pieces.")
+    ] = None,
+    lexicon: Annotated[
+        Path | None, typer.Option(exists=True, help="CMUdict file, for the auxiliary loss on phones.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="tiny, small or mobile-80mb.")] = "small",
     symbols: Annotated[int, typer.Option(min=32, help="Number of word pieces.")] = 256,
     start: Annotated[
@@ -139,11 +144,13 @@ def rnnt(
 
 @app.command("synth")
 def synth(
-    books: Annotated[Path, typer.Option(help="Book text, plain or .xz, to read from.")],
+    books: Annotated[Path, typer.Option(exists=True, help="Book text, plain or .xz, to read from.")],
     output: Annotated[Path, typer.Option(help="Folder for the corpus (tar shards and manifest.jsonl).")],
     held_out: HeldOut,
-    everyday: Annotated[Path | None, typer.Option(help="TSV with columns split and en: everyday sentences.")] = None,
-    lexicon: Annotated[Path | None, typer.Option(help="CMUdict file; sentences with other words are left out.")] = None,
+    everyday: Everyday = None,
+    lexicon: Annotated[
+        Path | None, typer.Option(exists=True, help="CMUdict file; sentences with other words are left out.")
+    ] = None,
     hours: Annotated[float, typer.Option(min=0.01, help="Hours of speech in all.")] = 10.0,
     voice: Annotated[
         list[str] | None, typer.Option(help="Only these voices, such as flite-slt. Repeatable; default: all there are.")
@@ -171,26 +178,26 @@ def synth(
 
 @app.command("text")
 def text_command(
-    books: Annotated[Path, typer.Option(help="Book text, plain or .xz.")],
+    books: Annotated[Path, typer.Option(exists=True, help="Book text, plain or .xz.")],
     output: Annotated[Path, typer.Option(help="File to write: one normalised sentence a line.")],
     held_out: HeldOut,
 ) -> None:  # fmt: skip
     """Clean book text into training sentences, without any that the dev and test splits contain."""
     from models.text import clean_books, held_out_filter
+    from ondevice.files import atomic_file
 
+    held = held_out_filter(held_out)
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(output.name + ".part")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in clean_books(books, held_out_filter(held_out)))
-    temporary.replace(output)
+    with atomic_file(output) as file:
+        file.writelines(line + "\n" for line in clean_books(books, held))
 
 
 @app.command("lm")
 def lm(
-    pieces: Annotated[Path, typer.Option(help="SentencePiece model of the recogniser: pieces.model of its run.")],
-    text: Annotated[list[Path], typer.Option(help="Normalised sentences, one a line. Repeatable.")],
+    pieces: Annotated[Path, typer.Option(exists=True, help="SentencePiece model of the recogniser: its pieces.model.")],
+    text: Annotated[list[Path], typer.Option(exists=True, help="Normalised sentences, one a line. Repeatable.")],
     output: Annotated[Path, typer.Option(help="File to write (.npz).")],
-    everyday: Annotated[Path | None, typer.Option(help="TSV with columns split and en: everyday sentences.")] = None,
+    everyday: Everyday = None,
     transcripts: Annotated[
         list[Path] | None, typer.Option(help="Manifest whose train transcripts are added. Repeatable.")
     ] = None,
@@ -230,8 +237,11 @@ def lm(
         size = f"{model.ngrams} n-grams"
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(output.name + ".part")
-    model.save(temporary)
-    temporary.replace(output)
+    try:
+        model.save(temporary)
+        temporary.replace(output)
+    finally:
+        temporary.unlink(missing_ok=True)
     _say(f"{output}: {size}, {output.stat().st_size / 1e6:.1f} MB")
     if transcripts:
         held = [processor.encode(line) for line in training_transcripts(transcripts, "dev")]

@@ -132,17 +132,23 @@ def test_bad_usage_and_bad_input_are_one_line_and_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_the_utterance_and_prints_it(toy_asset: Path) -> None:
+@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_the_utterance_and_it_is_written(ending: str, toy_asset: Path, tmp_path: Path) -> None:
     samples = (read_audio(SPEECH) * 32767).astype("<i2").tobytes()
     command = [sys.executable, "-m", "ondevice", "listen", "-", "--model", str(toy_asset), "--endpoint-silence", "0"]
+    if ending != "SIGINT":
+        command += ["--output", str(tmp_path / "heard.txt")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(samples)
         process.stdin.flush()
         assert process.stderr.readline()  # something was heard; the pipe stays open
         time.sleep(1.0)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(getattr(signal, ending))
         finals = process.stdout.read()
         assert process.wait(timeout=60) == 0
+    if ending != "SIGINT":
+        assert [path.name for path in tmp_path.iterdir()] == ["heard.txt"]
+        finals = (tmp_path / "heard.txt").read_bytes()
     assert len(finals.decode().splitlines()) == 1
 
 
