@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO, Literal, TextIO
 
 from ondevice.errors import FailureError, InputError
+
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def atomic_write(path: str | os.PathLike[str], text: str) -> None:
@@ -47,17 +52,55 @@ def atomic_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 yield out
             return
         file = Path(os.path.realpath(name))  # a link stays one
-        part = file.with_name(f".ondevice-{os.urandom(8).hex()}.part")
-        try:
+        with _part_of(file) as part:
             with _open(part, "xb") as out:
                 yield out
             if mode is not None:
                 part.chmod(stat.S_IMODE(mode))
             part.replace(file)
-        except BaseException:
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise as `atomic_file` does where a file `path` could not even be begun now."""
+    name = os.fspath(path)
+    with _written(name):
+        if (mode := _mode(name)) is None or stat.S_ISREG(mode):
+            with _part_of(Path(os.path.realpath(name))) as part:
+                _open(part, "xb").close()
+
+
+@contextlib.contextmanager
+def _part_of(file: Path) -> Iterator[Path]:
+    """A temporary name beside `file`; what still has it at the end is removed, whatever ends the block."""
+    part = file.with_name(f".ondevice-{os.urandom(8).hex()}.part")
+    with _unwinding():
+        try:
+            yield part
+        finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-            raise
+
+
+@contextlib.contextmanager
+def _unwinding() -> Iterator[None]:
+    """SIGTERM and SIGHUP leave the block as an exit with status 128 + signal, unless somebody handles them already."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    ours = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        for another in ours:
+            signal.signal(another, signal.SIG_IGN)  # nothing interrupts the way out
+        raise SystemExit(128 + number)
+
+    for number in ours:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

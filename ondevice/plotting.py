@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ondevice.errors import FailureError, InputError
-from ondevice.files import atomic_bytes
+from ondevice.files import atomic_bytes, check_writable
 from ondevice.pitch import track_pitch
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class SpeechPicture:
     """Watches speech as it is made and draws its first sentence."""
 
     def __init__(self, rate_hz: int, hop_samples: int) -> None:
-        _pyplot()  # a missing matplotlib is told before anything is said
+        load_pyplot()  # a missing matplotlib is told before anything is said
         self._rate_hz, self._hop_samples = rate_hz, hop_samples
         self._first: Said | None = None
         self._samples: list[Float32] = []
@@ -54,9 +54,9 @@ class SpeechPicture:
 def plot_speech(path: str | os.PathLike[str], sentence: Said, samples: Float32, rate_hz: int, hop_samples: int) -> None:
     """Write a PNG (or PDF or SVG, by the name) of a sentence and its samples [n].
 
-    Raises FailureError when matplotlib is missing or the file cannot be written, InputError as `check_picture`.
+    Raises FailureError when matplotlib is missing or the file cannot be written, InputError as `picture_kind`.
     """
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(11, 7), height_ratios=(3, 2), layout="constrained")
     seconds = len(sentence.log_mel) * hop_samples / rate_hz
     above.imshow(sentence.log_mel.T, origin="lower", aspect="auto", extent=(0, seconds, 0, sentence.log_mel.shape[1]))
@@ -72,7 +72,7 @@ def plot_speech(path: str | os.PathLike[str], sentence: Said, samples: Float32, 
     below.set(xlabel="seconds", ylabel="symbol")
     try:
         with atomic_bytes(path) as out:
-            figure.savefig(out, dpi=110, format=check_picture(path))
+            figure.savefig(out, dpi=110, format=picture_kind(path))
     finally:
         pyplot.close(figure)
 
@@ -82,17 +82,20 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def check_picture(path: str | os.PathLike[str]) -> str:
-    """Format of a picture's name. Raises InputError for another one than PNG, PDF and SVG or no such folder."""
+def picture_kind(path: str | os.PathLike[str]) -> str:
+    """Format of a picture's name. Raises InputError for another one than PNG, PDF and SVG."""
     kind = os.path.splitext(os.fspath(path))[1].lower().removeprefix(".")
     if kind not in PICTURES:
         raise InputError(
             f"{os.fspath(path)}: not a kind of picture; expected a name that ends in .{', .'.join(PICTURES)}"
         )
-    folder = os.path.dirname(os.path.realpath(path))
-    if not os.path.isdir(folder):
-        raise InputError(f"{os.fspath(path)} cannot be written: {folder} is not a folder")
     return kind
+
+
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Raise InputError or FailureError where a picture of such a name could not be written now."""
+    picture_kind(path)
+    check_writable(path)
 
 
 def word_times(sentence: Said) -> list[tuple[str, float, float]]:
@@ -108,7 +111,8 @@ def word_times(sentence: Said) -> list[tuple[str, float, float]]:
     return found
 
 
-def _pyplot() -> Any:
+def load_pyplot() -> Any:
+    """matplotlib's pyplot, set to draw into files. Raises FailureError where it is missing."""
     try:
         import matplotlib
     except ImportError:

@@ -23,6 +23,7 @@ from ondevice.written import left_out
 
 MOST_SYMBOLS = 160  # of a sentence, about ten seconds of speech
 MOST_TOKENS = 400  # held back while no sentence ends
+MOST_UNKNOWN = 200  # letters of words the lexicon lacks, held back likewise: each takes a third of a millisecond
 MOST_REMEMBERED = 20_000  # words
 _THE_BEFORE_VOWELS = ("DH", "IY0")
 
@@ -72,11 +73,13 @@ class Pronouncer:
             raise InputError(f"sentences of {most_symbols} symbols are too short; expected {FEWEST_SYMBOLS} or more")
         for chunk in chunks([text] if isinstance(text, str) else text):
             held: list[Token] = []
+            unknown = 0
             for token in tokens(chunk, self.lexicon.__contains__):
                 held.append(token)
-                if token.ends or len(held) >= MOST_TOKENS:
+                unknown += sum(len(word) for word in token.spoken if word[0].islower() and word not in self.lexicon)
+                if token.ends or len(held) >= MOST_TOKENS or unknown >= MOST_UNKNOWN:
                     yield from self._sentence(held, most_symbols, token.ends, warn)
-                    held = []
+                    held, unknown = [], 0
             yield from self._sentence(held, most_symbols, True, warn)
 
     def say(self, text: str) -> SpokenSentence:

@@ -1,6 +1,6 @@
 """Text in lines as chunks that end where a sentence surely does, and long sentences in parts a voice can say.
 
-Nothing waits for the whole text: a line that ends a sentence is passed on before the next one is read.
+Nothing waits for the whole text: what surely ends a sentence is passed on before more is read.
 """
 
 import re
@@ -16,12 +16,16 @@ from ondevice.spoken_tables import (
     NUMBER_ABBREVIATIONS,
     STOPPED_ABBREVIATIONS,
 )
+from ondevice.verbalize import MOST_ESCAPED
 
+LONGEST_PART = 8_192  # characters of a line taken in at a time
 LONGEST_CHUNK = 2_000  # characters of lines without a sure end before they are passed on anyway
 FEWEST_SYMBOLS = 40  # of the limit of a sentence: room for any word
 _CUT_COSTS = {",": 0.2, "-": 0.1, ":": 0.0, ";": 0.0, ".": 0.0, "!": 0.0, "?": 0.0}  # as parts of the limit
 _CUT_AT_WORD_COST = 1.0
 _END = re.compile(r"(\S*?)[.!?…]+[\"'”’)\]]*\s*\Z")
+_END_WITHIN = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s+[^\sa-z]|\s*\Z)")
+_OPEN_ESCAPE = re.compile(rf"\[(?:\[(?:[^\[\]]{{0,{MOST_ESCAPED}}}\]?)?)?\Z")
 _SHORT_FORMS = frozenset(
     (
         *BARE_ABBREVIATIONS,
@@ -36,6 +40,35 @@ _SHORT_FORMS = frozenset(
 _BULLET = re.compile(r"\s*(?:[-*•‣◦]|[0-9]{1,3}\))\s")
 
 
+def text_parts(blocks: Iterable[str]) -> Iterator[str]:
+    """The text in lines, or what there is of one where a sentence surely ends; "" among the blocks is a pause.
+
+    The longest lines come in parts that end between words where they can, never in [[phones]]: no text is waited for
+    without end.
+    """
+    rest = ""
+    for block in blocks:
+        rest += block
+        while cut := _cut(rest, paused=not block):
+            yield rest[:cut]
+            rest = rest[cut:]
+    if rest:
+        yield rest
+
+
+def _cut(text: str, paused: bool) -> int:
+    """Where the next part ends; 0: more text is needed."""
+    if line := text.find("\n", 0, LONGEST_PART) + 1:
+        return line
+    if len(text) >= LONGEST_PART:
+        part = text[:LONGEST_PART]
+        part = part[: max(part.rfind(" "), part.rfind("\t")) + 1 or None]
+        inside = _OPEN_ESCAPE.search(part)
+        return inside.start() if inside and inside.start() else len(part)
+    ends = [found.end() for found in _END_WITHIN.finditer(text) if paused or found.end() < len(text.rstrip())]
+    return next((end for end in reversed(ends) if surely_ends(text[:end][-100:])), 0)
+
+
 def chunks(lines: Iterable[str]) -> Iterator[str]:
     """The lines joined by spaces, cut at empty lines, before bullets, and after lines that end a sentence."""
     kept: list[str] = []
@@ -48,14 +81,15 @@ def chunks(lines: Iterable[str]) -> Iterator[str]:
         if bare:
             kept.append(bare)
             length += len(bare)
-        if kept and (_surely_ends(bare[-100:]) or length > LONGEST_CHUNK):
+        if kept and (surely_ends(bare[-100:]) or length > LONGEST_CHUNK):
             yield " ".join(kept)
             kept, length = [], 0
     if kept:
         yield " ".join(kept)
 
 
-def _surely_ends(line: str) -> bool:
+def surely_ends(line: str) -> bool:
+    """Whether a sentence ends with the line, as after an abbreviation it may not."""
     found = _END.search(line)
     if not found:
         return False

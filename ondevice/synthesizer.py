@@ -29,7 +29,7 @@ from ondevice.audio import to_mono_float
 from ondevice.errors import InputError
 from ondevice.opening import open_model
 from ondevice.pronounce import Pronouncer, SpokenSentence
-from ondevice.speech_features import speech_mel, trim_silence
+from ondevice.speech_features import MARGINS_S, SPEECH_DB, speech_mel, trim_silence
 from ondevice.transfer import ProsodyScale, prosody_of
 from ondevice.vocoder import vocoder_stream
 from ondevice.voice_manifest import VocoderManifest, VoiceManifest
@@ -139,14 +139,14 @@ class Synthesizer:
             raise InputError(f"seed {seed}: expected 0 or more")
         style, timing = style or Style(), timing or Timing()
         with timing.stage("style_s"):
-            wanted = self._style(style)
+            wanted = self._style(style, warn)
         vocoder = vocoder_stream(self.vocoder, self.vocode, seed)
         pause = np.zeros(round(PAUSE_S / style.speed * self.rate_hz), np.float32)
         for number, sentence in enumerate(self._sentences(text, style, warn, timing)):
             if number:
                 yield pause
             with timing.stage("acoustic_s"):
-                prosody = self._prosody(style, sentence, wanted)
+                prosody = self._prosody(style, sentence, wanted, warn)
                 mel = self.acoustic.say(sentence.ids, wanted, prosody, seed + number)
                 log_mel = change_speed(self.acoustic.refine(mel.frames), style.speed)
             if mel.trouble is not Trouble.NONE:
@@ -181,29 +181,41 @@ class Synthesizer:
                 return
             yield sentence
 
-    def _style(self, style: Style) -> Float32:
-        base = None if style.reference is None else self.style_of(style.reference)
+    def _style(self, style: Style, warn: Callable[[str], None]) -> Float32:
+        base = None
+        if style.reference is not None:
+            base = self.style_of(style.reference, warn if style.transfer == "style" else lambda _: None)
         return self.acoustic.style_of_tokens(style.tokens, base)
 
-    def _prosody(self, style: Style, sentence: SpokenSentence, wanted: Float32) -> Float32 | None:
+    def _prosody(
+        self, style: Style, sentence: SpokenSentence, wanted: Float32, warn: Callable[[str], None]
+    ) -> Float32 | None:
         """Prosody [N, 4] of the reference for a sentence, where that was asked for."""
         if style.transfer != "prosody" or style.reference is None:
             return None
         samples = trim_silence(to_mono_float(style.reference, "reference"))
         if len(samples) > LONGEST_REFERENCE_S * self.rate_hz:
             raise InputError(
-                f"transfer 'prosody': a reference of {len(samples) / self.rate_hz:.0f} s; "
-                f"expected one sentence of up to {LONGEST_REFERENCE_S:g} s"
+                f"transfer 'prosody': a reference of more than {LONGEST_REFERENCE_S:g} s; expected one sentence"
             )
         scale = ProsodyScale(*(np.asarray(x, np.float32) for x in (self.voice.prosody_mean, self.voice.prosody_std)))
-        return prosody_of(self.acoustic, sentence.ids, samples, wanted, scale)
+        prosody, followed = prosody_of(self.acoustic, sentence.ids, samples, wanted, scale)
+        if not followed:
+            warn(
+                "reference: it seems to say something else, or in a voice too different to follow; expect wrong prosody"
+            )
+        return prosody
 
-    def style_of(self, samples: npt.NDArray[Any]) -> Float32:
+    def style_of(self, samples: npt.NDArray[Any], warn: Callable[[str], None] = lambda _: None) -> Float32:
         """The style [1, S] of a recording's first half minute of speech, at the synthesizer's rate.
 
-        Raises InputError when nobody speaks in it, or as `ondevice.audio.to_mono_float` does.
+        `warn` is told when there is more. Raises InputError when nobody speaks in it, or as
+        `ondevice.audio.to_mono_float` does.
         """
-        speech = trim_silence(to_mono_float(samples, "reference"))[: round(LONGEST_REFERENCE_S * self.rate_hz)]
+        speech = trim_silence(to_mono_float(samples, "reference"))
+        if len(speech) > (longest := round(LONGEST_REFERENCE_S * self.rate_hz)):
+            warn(f"reference: only the first {LONGEST_REFERENCE_S:g} s of its speech are used")
+            speech = speech[:longest]
         power = float(np.mean(speech.astype(np.float64) ** 2)) if len(speech) else 0.0
         level_db = 10 * np.log10(max(power, 1e-12))
         if level_db < QUIETEST_REFERENCE_DB:
@@ -215,6 +227,26 @@ class Synthesizer:
 def _some(samples: Float32) -> Iterator[Float32]:
     if len(samples):
         yield np.clip(samples, -1.0, 1.0)
+
+
+def first_speech(blocks: Iterable[Float32], rate_hz: int) -> Float32:
+    """As much of a recording, in blocks, as a reference may be: from its first speech on, a second over the longest.
+
+    What is loud is judged by what came so far. No more is read than is needed, and less than a minute is held.
+    """
+    kept, longest, hop = np.zeros(0, np.float32), round((LONGEST_REFERENCE_S + 1) * rate_hz), rate_hz // 100
+    for block in blocks:
+        kept = np.concatenate([kept, block])
+        if len(kept) <= longest:
+            continue
+        power = np.mean(kept[: len(kept) // hop * hop].reshape(-1, hop) ** 2, axis=1)
+        least = max(float(power.max()) * 10 ** (SPEECH_DB / 10), 10 ** (QUIETEST_REFERENCE_DB / 10))
+        loud = np.flatnonzero(power > least)
+        begin = int(loud[0]) * hop if loud.size else len(kept)
+        kept = kept[max(0, begin - round(2 * MARGINS_S[0] * rate_hz)) :]
+        if len(kept) > longest:
+            break
+    return kept[: longest + 1]
 
 
 def change_speed(log_mel: Float32, speed: float) -> Float32:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import typer
 
@@ -17,6 +18,8 @@ from ondevice.cli.styles import styles
 from ondevice.cli.transcribe import transcribe
 from ondevice.cli.verify import verify
 from ondevice.errors import OndeviceError
+
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # Click's, which newer Typers bring along
 
 app = typer.Typer(
     name="ondevice",
@@ -43,10 +46,25 @@ app.add_typer(export_app, name="export")
 def main() -> None:
     """Run the command line; every error a person can act on is one line on stderr."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except OndeviceError as error:
         print(f"ondevice: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output went away: nothing to tell anyone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except typer.Abort:
+        print("ondevice: aborted", file=sys.stderr)
+        sys.exit(1)
+    except _USAGE_ERROR as error:
+        if line := _usage_line(error):
+            print(f"ondevice: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _usage_line(error: Any) -> str:
+    """What was wrong with the arguments, and whose help to read; "" where it is on the screen already."""
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    if not message or error.ctx is None:
+        return message
+    return f"{message[0].lower()}{message[1:]}; see {error.ctx.command_path} --help"

@@ -1,10 +1,13 @@
 """`ondevice speak`: text to speech."""
 
+import codecs
+import contextlib
 import re
+import select
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,12 +16,14 @@ from ondevice.errors import InputError
 if TYPE_CHECKING:
     from ondevice.synthesizer import Said, Style, Synthesizer
 
-LONGEST_PART = 8_192  # characters of a line taken in at a time
+PAUSE_S = 0.3  # without more text: what may be the end of a sentence is one
 
 
 def speak(
-    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What to say. (default: stdin)")] = None,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="Text file to read, UTF-8.")] = None,
+    text: Annotated[
+        str | None, typer.Argument(metavar="[TEXT]", help="What to say; - is stdin. (default: stdin)")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Text file to read, UTF-8; - is stdin.")] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="Name or directory of a voice.")] = "tacotron",
     vocoder: Annotated[
         str | None, typer.Option(help="Name or directory of a vocoder. (default: the voice's own)")
@@ -84,50 +89,64 @@ def _tokens(options: Iterable[str]) -> dict[int, float]:
 
 
 def _reference(path: Path | None, rate_hz: int) -> Any:
+    """As much of a recording as a synthesizer uses."""
     if path is None:
         return None
-    from ondevice.audio import read_audio
+    from ondevice.audio import stream_audio
+    from ondevice.synthesizer import first_speech
 
-    return read_audio(path, rate_hz)
+    return first_speech(stream_audio(path, rate_hz, block_ms=1000), rate_hz)
 
 
 def _lines(text: str | None, file: Path | None) -> Iterator[str]:
-    """The text in lines or parts of lines, as they come; phones in it are checked before any of it is said."""
-    if text is not None:
+    """The text in lines or parts of lines, as they come; phones in each are checked before any of it is said."""
+    if text is not None and text != "-":
         check_escapes(text)
         yield text
     elif file is not None and str(file) != "-":
         try:
-            with file.open(encoding="utf-8", errors="replace") as lines:
-                for part in text_parts(lines):
-                    check_escapes(part)
-                lines.seek(0)
-                yield from text_parts(lines)
+            with file.open("rb") as source:
+                yield from _parts(f"--file {file}", source)
         except OSError as error:
             raise InputError(f"--file {file}: {error.strerror or error}; expected a text file") from None
     else:
         if sys.stdin is None:
             raise InputError("standard input is closed; expected text")
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
         typed = sys.stdin.isatty()
-        for part in text_parts(sys.stdin):
+        for part in _parts("standard input", sys.stdin.buffer):
             yield part
             if typed:
                 yield ""  # each line that is typed is said at once, whatever it ends in
 
 
-def text_parts(source: TextIO) -> Iterator[str]:
-    """Lines, the longest ones in parts that end between words where they can: no text is waited for without end."""
-    rest = ""
-    while piece := source.readline(LONGEST_PART):
-        piece = rest + piece
-        cut = len(piece)
-        if len(piece) >= LONGEST_PART and not piece.endswith("\n"):
-            cut = max(piece.rfind(" "), piece.rfind("\t")) + 1 or len(piece)
-        rest = piece[cut:]
-        yield piece[:cut]
-    if rest:
-        yield rest
+def _parts(name: str, source: Any) -> Iterator[str]:
+    """The parts of a binary stream of text, each checked when it comes."""
+    if b"\0" in source.peek(1):
+        raise InputError(f"{name}: it holds a zero byte; expected text in UTF-8")
+    from ondevice.sentences import text_parts
+
+    for part in text_parts(_blocks(source)):
+        check_escapes(part)
+        yield part
+
+
+def _blocks(source: Any) -> Iterator[str]:
+    """Text as it arrives, "" for each pause."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while block := source.read1():
+        if text := decoder.decode(block):
+            yield text
+            if _pauses(source):
+                yield ""
+    if text := decoder.decode(b"", final=True):
+        yield text
+
+
+def _pauses(source: Any) -> bool:
+    """Whether nothing more comes for a moment; False where the system cannot tell."""
+    with contextlib.suppress(OSError, ValueError):
+        return not select.select([source], [], [], PAUSE_S)[0]
+    return False
 
 
 def check_escapes(text: str) -> None:
@@ -165,6 +184,8 @@ def _run(
             sink.write(first)
             for chunk in chunks:
                 sink.write(chunk)
+            if picture and plot:
+                picture.write(plot)  # or neither is there
     else:
         from ondevice.loudspeaker import Loudspeaker
 
@@ -175,8 +196,8 @@ def _run(
             underflows = speaker.underflows
         if underflows:
             print(f"ondevice: the loudspeaker ran dry {underflows} times", file=sys.stderr)
-    if picture and plot:
-        picture.write(plot)
+        if picture and plot:
+            picture.write(plot)
     if stats:
         for line in meter.lines(underflows):
             print(line, file=sys.stderr)

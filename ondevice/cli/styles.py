@@ -36,6 +36,7 @@ def styles(
     from ondevice.assets import find_asset, load_manifest
     from ondevice.voice_manifest import VoiceManifest
 
+    speaking = _ready(model, output, text) if output is not None else None
     manifest = load_manifest(find_asset(model), kind=VoiceManifest)
     rows: list[Any] = [dict(row) for row in manifest.styles]
     if measure or not rows:
@@ -47,8 +48,8 @@ def styles(
         for row in rows:
             cells = (f"{row[key]['slope']:+21.2f} {row[key]['rho']:+6.2f}" for key in PROPERTIES)
             print(f"{row['token']:<6}" + "".join(cells))
-    if output is not None:
-        _write_samples(model, output, text)
+    if output is not None and speaking is not None:
+        _write_samples(speaking, output, text)
 
 
 def _measured(model: str) -> Iterator[dict[str, Any]]:
@@ -65,15 +66,24 @@ def _measured(model: str) -> Iterator[dict[str, Any]]:
         yield found.values()
 
 
-def _write_samples(model: str, folder: Path, text: str) -> None:
-    from ondevice.errors import FailureError
+def _ready(model: str, folder: Path, text: str) -> "Synthesizer":
+    """A synthesizer that can say the text, pictures that can be drawn, and a folder for both."""
+    from ondevice.errors import FailureError, InputError
+    from ondevice.plotting import load_pyplot
     from ondevice.synthesizer import Synthesizer
 
+    load_pyplot()
     synthesizer = Synthesizer.load(model)
+    if not list(synthesizer.pronouncer.sentences(text, synthesizer.voice.most_symbols)):
+        raise InputError(f"--text {text!r}: nothing to say; expected text with letters or digits in it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FailureError(f"{folder} cannot be made ({error.strerror or error})") from None
+    return synthesizer
+
+
+def _write_samples(synthesizer: "Synthesizer", folder: Path, text: str) -> None:
     _write_sample(synthesizer, folder / "neutral", text, {})
     for token in range(synthesizer.voice.tokens):
         _write_sample(synthesizer, folder / f"token-{token}", text, {token: 1.0})
@@ -84,7 +94,6 @@ def _write_sample(synthesizer: "Synthesizer", path: Path, text: str, tokens: dic
     """A WAV file and a picture of the text's first sentence in a style."""
     import numpy as np
 
-    from ondevice.errors import InputError
     from ondevice.plotting import plot_speech
     from ondevice.speaking import pcm_output
     from ondevice.synthesizer import Said, Style
@@ -93,8 +102,6 @@ def _write_sample(synthesizer: "Synthesizer", path: Path, text: str, tokens: dic
     samples = np.concatenate([np.zeros(0, np.float32), *synthesizer.stream(text, Style(tokens), said=said.append)])
     with pcm_output(path.with_suffix(".wav"), synthesizer.rate_hz, raw=False) as sink:
         sink.write(samples)
-    if not said:
-        raise InputError(f"--text {text!r}: nothing to say; expected text with letters or digits in it")
     first = said[0]
     count = round(first.seconds * synthesizer.rate_hz)
     hop = synthesizer.voice.features.hop_samples
