@@ -15,7 +15,8 @@ TRAINING = {"tensorflow", "keras", "jax", "sentencepiece", "torch"}
 COMMANDS = [
     ["--help"], ["listen", "--help"], ["models"], ["models", "info", "rnnt"], ["listen", str(SAMPLE)],
     ["transcribe", str(SAMPLE)], ["evaluate", str(ROOT / "assets" / "samples"), "--split", "dev", "--limit", "1"],
-    ["speak", "Hello there.", "--output", os.devnull, "--raw"], ["styles"],
+    ["speak", "Hello there.", "--output", os.devnull, "--raw"], ["styles"], ["verify", "vocoder"],
+    ["bench", "vocoder", "--runs", "2"],
 ]  # fmt: skip
 
 

@@ -9,7 +9,8 @@ between runs on a shared machine: read the ratios.
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from ondevice.bench import bandwidth_bytes_per_s
 from ondevice.recognizer import Recognizer, RecognizerConfig
 
 SAMPLES = Path(__file__).parents[2] / "assets" / "samples"
-REPEATS = 5
+REPEATS = 3
 
 
 def _timed(function: object) -> float:
@@ -42,15 +43,12 @@ def stream_seconds(recognizer: Recognizer, samples: np.ndarray) -> float:
     return _timed(run)
 
 
-def fresh_seconds(model: str, config: RecognizerConfig, audio: Sequence[np.ndarray]) -> float:
-    """The same of several recordings, each the least of a few times.
-
-    Every time by a recogniser that has not heard them: one that has remembers what its language model said.
-    """
+def least(hear: Callable[[], Callable[[np.ndarray], float]], audio: Sequence[np.ndarray]) -> float:
+    """Seconds for several recordings, each the least of a few times, every time by what `hear` makes anew."""
     times = []
     for _ in range(REPEATS):
-        recognizer = Recognizer.load(model, config)
-        times.append([stream_seconds(recognizer, samples) for samples in audio])
+        seconds = hear()
+        times.append([seconds(samples) for samples in audio])
     return float(np.min(times, axis=0).sum())
 
 
@@ -61,19 +59,26 @@ def small(model: str) -> None:
     rows = [json.loads(line) for line in (SAMPLES / "manifest.jsonl").read_text().splitlines()]
     audio = [read_audio(SAMPLES / row["file"]) for row in rows]
     audio_s = sum(map(len, audio)) / 16_000
-    peer = pocketsphinx()
-    sphinx = sum(_timed(lambda a=a: peer(a)) for a in audio) / audio_s
+
+    def peer() -> Callable[[np.ndarray], float]:
+        recognize = pocketsphinx()
+        return lambda samples: _timed(lambda: recognize(samples))
+
+    def ours(config: RecognizerConfig) -> Callable[[np.ndarray], float]:
+        recognizer = Recognizer.load(model, config)  # one that has heard them remembers what its language model said
+        return lambda samples: stream_seconds(recognizer, samples)
+
+    sphinx = least(peer, audio) / audio_s
     bandwidth = bandwidth_bytes_per_s()
     print(f"{audio_s:.0f} s of speech, one thread; memory {bandwidth / 1e9:.1f} GB/s")
     print(f"{'':<24} {'RTF':>8}  {'of PocketSphinx':>16}")
     print(f"{'PocketSphinx 5.1.1':<24} {sphinx:8.4f}  {1:16.2f}")
+    manifest = Recognizer.load(model).manifest
     for beam in (1, None):
         config = RecognizerConfig(beam=beam)
-        recognizer = Recognizer.load(model, config)
-        name = f"{model}, greedy" if beam == 1 else f"{model}, beam {recognizer.manifest.search.get('beam', 4):g}"
-        rtf = fresh_seconds(model, config, audio) / audio_s
+        name = f"{model}, greedy" if beam == 1 else f"{model}, beam {manifest.search.get('beam', 4):g}"
+        rtf = least(partial(ours, config), audio) / audio_s
         print(f"{name:<24} {rtf:8.4f}  {rtf / sphinx:16.2f}")
-    manifest = recognizer.manifest
     floor = manifest.files["model.tflite"].bytes / bandwidth / manifest.step_s
     print(f"{'floor: reading weights':<24} {floor:8.4f}  {floor / sphinx:16.2f}")
 
