@@ -1,12 +1,14 @@
 """The vocoders' signatures, their TFLite files, the proof that they compute what was trained, and how fast they are.
 
-`python -m export.vocoder` prints sizes, errors and real-time factors of both presets, with weights or without.
+`python -m export.vocoder` prints sizes, errors and real-time factors of both presets, with weights or without, and what
+a sample of a WaveNet costs however far back its dilations reach.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,14 @@ from keras import ops
 from export.convert import Call, Endpoint, keras_calls, parity, stack_outputs, to_tflite
 from models.vocoder import SMALL, Vocoder, state_type
 from models.wavenet import SMALL as SMALL_WAVENET
-from models.wavenet import Wavenet
+from models.wavenet import Wavenet, WavenetConfig
 from ondevice.litert import LiteRtModel
 from ondevice.sampling import RingCache, mixture_noise, softmax_noise, tap_offsets
 
 CHUNK_FRAMES = 8  # 85 ms of speech a call
 STEPS = 4  # of a WaveNet in a call: 32 samples with groups of 8
 RATE_HZ = 24_000
+CYCLES = (3, 2, 1)  # of dilations, with as many layers: the fewer, the further back they reach
 
 Rows = dict[str, dict[str, np.ndarray]]  # signature -> tensor -> [calls, ...]
 
@@ -129,6 +132,26 @@ def real_time_factor(file: LiteRtModel, model: Vocoder | Wavenet, mel: np.ndarra
     return seconds / (len(mel) // CHUNK_FRAMES * CHUNK_FRAMES * model.config.hop / RATE_HZ)
 
 
+def costs_of_reach(config: WavenetConfig, cycles: Sequence[int], mel: np.ndarray) -> dict[int, float]:
+    """Milliseconds for a sample of WaveNets with so many dilation cycles and as many layers, by their samples of reach.
+
+    They take turns, and each one's fastest turn counts.
+    """
+    milliseconds: dict[int, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        models = [Wavenet(replace(config, cycles=count)) for count in cycles]
+        for model in models:
+            model.build()
+            Path(folder, f"{model.config.cycles}.tflite").write_bytes(convert(model, "float32"))
+        files = [LiteRtModel(Path(folder, f"{model.config.cycles}.tflite")) for model in models]
+        for _ in range(5):
+            for model, file in zip(models, files, strict=True):
+                reach = model.config.receptive_steps * model.config.group
+                now = 1000 * real_time_factor(file, model, mel) / RATE_HZ
+                milliseconds[reach] = min(now, milliseconds.get(reach, now))
+    return milliseconds
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print what the presets cost and how exactly they convert."""
     parser = argparse.ArgumentParser(prog="python -m export.vocoder", description=main.__doc__)
@@ -151,6 +174,8 @@ def main(arguments: list[str] | None = None) -> None:
             worst = max(row["relative_rms"] for row in rows if row["signature"] != "steps")
             name = type(model).__name__.lower()
             print(f"{name:8} {precision:13} {len(content) / 1e6:5.1f} MB  relative RMS {worst:.1e}  RTF {factor:.3f}")
+    for reach, cost in costs_of_reach(SMALL_WAVENET, CYCLES, mel).items():
+        print(f"wavenet  of {SMALL_WAVENET.layers} layers that reach {reach:6,} samples back: {cost:.4f} ms a sample")
 
 
 if __name__ == "__main__":

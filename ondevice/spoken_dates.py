@@ -100,12 +100,14 @@ def _half_day(found: re.Match[str]) -> str:
 
 
 def _say_clock(hours: int, minutes: int, seconds: str | None, half: bool) -> str:
-    """'three oh five', 'five o'clock', 'fifteen hundred', 'zero thirty'."""
+    """'three oh five', 'five o'clock', 'fifteen hundred', 'zero thirty', 'midnight'."""
+    if not (hours or minutes or half or seconds):
+        return "midnight"
     words = cardinal(hours)
     if minutes:
         words += f" {'oh ' if minutes < 10 else ''}{cardinal(minutes)}"
     elif not half and seconds is None:
-        words += " hundred" if hours > 12 else " o'clock" if hours else " hundred"
+        words += " hundred" if hours > 12 else " o'clock"
     if seconds is not None:
         words += (" oh oh" if not minutes else "") + f" and {cardinal(int(seconds))} seconds"
     return words
@@ -131,12 +133,12 @@ _HALF = r"(?P<half>[aApP])\.?\s?[mM](?![A-Za-z0-9])\.?"
 def _say_amount(written: str, sign: str, adjective: bool) -> str:
     """'2.50' -> 'two dollars and fifty cents'; a $5 bill is 'five dollar'."""
     one, many, small_one, small_many = CURRENCIES[sign]
-    whole, point, fraction = written.replace(",", "").partition(".")
+    whole, point, fraction = written.partition(".")
     if point and (len(fraction) != 2 or not small_one):
         return f"{say_number(written)} {one if adjective else many}"
     cents = int(fraction or 0)
     parts = []
-    if int(whole or 0) or not cents:
+    if whole.strip("0,") or not cents:
         parts.append(f"{say_whole(whole or '0')} {one if adjective or whole == '1' else many}")
     if cents:
         parts.append(f"{cardinal(cents)} {small_one if cents == 1 or adjective else small_many}")

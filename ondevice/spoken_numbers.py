@@ -13,20 +13,34 @@ DASH = r"\s?[-–—]\s?"
 SCALE = r"(?:\s?(?P<scale>thousand|million|billion|trillion|bn|mn|tn|[kKmMbBtT])(?![A-Za-z0-9]))"
 _YEAR_BEFORE = frozenset(words_of("in since until till by before after circa from during of year early late mid"))
 _ORDINAL_PARTS = {2: "half", 4: "quarter"}
+_GREAT = words_of("trillion quadrillion quintillion sextillion septillion")  # what `cardinal` does not say
 
 
 def say_number(written: str) -> str:
-    """'1,234.50' -> 'one thousand two hundred thirty four point five zero'; long ones and '007' digit by digit."""
-    whole, point, fraction = written.replace(",", "").partition(".")
+    """'1,234.50' -> 'one thousand two hundred thirty four point five zero'; '007' digit by digit, as `say_whole`."""
+    whole, point, fraction = written.partition(".")
     words = say_whole(whole) if whole else "zero"
     return f"{words} point {digits(fraction)}" if point else words
 
 
 def say_whole(whole: str) -> str:
-    """Words of a whole number: a cardinal unless it is long or begins with zero."""
-    if len(whole) > len(str(LARGEST)) or (len(whole) > 1 and whole.startswith("0")):
-        return digits(whole)
-    return cardinal(int(whole))
+    """Words of a whole number: a cardinal unless it begins with zero, or is long and not written in groups of three."""
+    plain = whole.replace(",", "")
+    if len(plain) > 1 and plain.startswith("0"):
+        return digits(plain)
+    if len(plain) <= len(str(LARGEST)):
+        return cardinal(int(plain))
+    return _say_great(int(plain)) if "," in whole else digits(plain)
+
+
+def _say_great(number: int) -> str:
+    """Words of a number that `cardinal` leaves to others: 10**16 -> 'ten quadrillion'."""
+    above, rest = divmod(number, LARGEST + 1)
+    words = cardinal(rest) if rest else ""
+    for name in _GREAT:
+        above, group = divmod(above, 1000)
+        words = f"{cardinal(group)} {name} {words}" if group else words
+    return words.strip()
 
 
 def say_year(written: str) -> str:
@@ -174,6 +188,16 @@ def _version(found: re.Match[str], context: Context) -> Answer:
     return " point ".join(map(say_whole, parts))
 
 
+def _port(found: re.Match[str], context: Context) -> Answer:
+    """192.168.0.1:80 in digits."""
+    return f"{' dot '.join(map(digits, found[1].split('.')))} colon {digits(found[2])}"
+
+
+def _hexadecimal(found: re.Match[str], context: Context) -> Answer:
+    """0x1F one by one."""
+    return " ".join(digits(sign) or sign.upper() for sign in found[0])
+
+
 def _telephone(found: re.Match[str], context: Context) -> Answer:
     groups = re.findall("[0-9]+", found[0])
     if found[0].startswith("+") and sum(map(len, groups)) < 8:
@@ -214,9 +238,11 @@ _AFTER_RANGE = rf"(?:(?P<percent>\s?%)|{SCALE})?(?![0-9A-Za-z]|\s?=)"
 RULES: tuple[Rule, ...] = (
     (re.compile(rf"{_NOT_INSIDE}(?:{'|'.join(_TELEPHONE)}){_ENDED}"), _telephone),
     (re.compile(rf"[0-9]{{1,6}}(?:[-–][0-9]{{1,7}}){{2,6}}{_ENDED}"), _groups),
+    (re.compile(rf"{_NOT_INSIDE}0[xX][0-9A-Fa-f]{{1,{MOST_DIGITS}}}(?![0-9A-Za-z])"), _hexadecimal),
     (re.compile(r"([1-9])'\s?([0-9]{1,2})(?:\"|'')"), _height),
     (re.compile(rf"(?:(?P<whole>{WHOLE})\s)?(?<![0-9/]){_PART}{UNIT}"), _measured_fraction),
     (re.compile(rf"(?:(?P<whole>{WHOLE})\s)?(?<![0-9/]){_PART}{_ENDED}(?!/)"), _fraction),
+    (re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3}){3}):([0-9]{1,5})(?![0-9:])"), _port),
     (re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,5}){2,5}(?![0-9])"), _version),
     (re.compile(rf"({NUMBER})[eE]([-+−]?)([0-9]{{1,3}})(?![A-Za-z0-9])"), _power_of_ten),
     (re.compile(r"([0-9]{1,3}(?:,[0-9]{3}){1,3}|[0-9]{1,12})(?:st|nd|rd|th|ST|ND|RD|TH)(?![A-Za-z0-9])"), _ordinal),

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jiwer
@@ -29,7 +29,7 @@ from models.speech_metrics import (
 )
 from models.speech_store import SPEECH_RATE_HZ, load_speech, read_original
 from ondevice.acoustic import AcousticModel
-from ondevice.evaluation import Transcriber
+from ondevice.evaluation import RESAMPLES, Transcriber
 from ondevice.litert import LiteRtModel
 from ondevice.normalize import english
 from ondevice.opening import open_model
@@ -38,44 +38,66 @@ from ondevice.recognizer import Recognizer
 from ondevice.speech_features import SPEECH_HOP_SAMPLES, speech_mel
 from ondevice.stats import peak_memory_mb
 from ondevice.styles import measure_styles
-from ondevice.synthesizer import Style, Synthesizer
+from ondevice.synthesizer import Said, Style, Synthesizer
 from ondevice.vocoder import vocoder_stream
 
+Recognize = Callable[[np.ndarray], str]  # of samples at 16 kHz
 Recording = tuple[str, np.ndarray]  # text, samples at 24 kHz
 PARTS = ("intelligibility", "prosody", "copies", "styles", "speed")  # and "precisions"
 STYLE_SENTENCES = 8
 SEEDS = (0, 1, 2)  # of the pre-net's dropout, which makes every saying another
 
 
-def heard(recognize: Callable[[np.ndarray], str], audio: Sequence[np.ndarray], texts: Sequence[str]) -> float:
-    """Word error rate of a recogniser on 24 kHz samples."""
-    said = [english(recognize(soxr.resample(x, SPEECH_RATE_HZ, 16_000).astype(np.float32))) for x in audio]
-    return float(jiwer.wer([english(text) for text in texts], said))
+def heard(recognize: Recognize, audio: Iterable[np.ndarray]) -> list[str]:
+    """The words that a recogniser makes of 24 kHz samples."""
+    return [english(recognize(soxr.resample(x, SPEECH_RATE_HZ, 16_000).astype(np.float32))) for x in audio]
+
+
+def wer_of_sayings(recognize: Recognize, spoken: Mapping[str, np.ndarray], texts: Sequence[str]) -> float:
+    """Word error rate over texts whose sayings are heard once, however many recordings there are of each."""
+    said = dict(zip(spoken, heard(recognize, spoken.values()), strict=True))
+    return float(jiwer.wer([english(text) for text in texts], [said[text] for text in texts]))
+
+
+def steps_back(sayings: Sequence[Sequence[Said]]) -> list[int]:
+    """For each saying the most symbols that its attention goes back in one step."""
+    places = [[each.mel.alignment.argmax(axis=1) for each in sentences] for sentences in sayings]
+    return [max([0, *(int(-np.diff(row, append=row[-1]).min()) for row in rows)]) for rows in places]
 
 
 def intelligibility(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
-    """WER of two recognisers on the recordings and on what the voice makes of their texts, a few times over."""
+    """WER of two recognisers on the recordings and on what the voice makes of their texts, a few times over.
+
+    A sentence is said once for each seed; what is heard of it counts as often as it was recorded, so that both rates
+    are over the same words.
+    """
     from tests.benchmarks.pocketsphinx_peer import pocketsphinx
 
     texts = [text for text, _ in recordings]
     troubles: list[str] = []
-    spoken = [[synthesizer(text, seed=seed, warn=troubles.append) for text in texts] for seed in SEEDS]
-    print(
-        f"{'recogniser':<20} {'recorded':>9} {'synthetic':>10} {'ratio':>6}   WER of {len(texts)} sentences, each seed"
-    )
+    sayings: list[list[Said]] = []
+
+    def say(text: str, seed: int) -> np.ndarray:
+        sayings.append([])
+        return np.concatenate(list(synthesizer.stream(text, seed=seed, warn=troubles.append, said=sayings[-1].append)))
+
+    spoken = [{text: say(text, seed) for text in dict.fromkeys(texts)} for seed in SEEDS]
+    print(f"{len(texts)} recordings of {len(spoken[0])} sentences, each said with {len(SEEDS)} seeds")
+    print(f"{'recogniser':<20} {'recorded':>9} {'synthetic':>10} {'ratio':>6}   WER over all recordings, each seed")
     for name, recognize in (("PocketSphinx 5.1.1", pocketsphinx()), ("rnnt", Transcriber(Recognizer.load("rnnt")))):
-        human = heard(recognize, [x for _, x in recordings], texts)
-        each = [heard(recognize, samples, texts) for samples in spoken]
+        human = float(jiwer.wer([english(text) for text in texts], heard(recognize, [x for _, x in recordings])))
+        each = [wer_of_sayings(recognize, samples, texts) for samples in spoken]
         synthetic, rows = float(np.mean(each)), " ".join(f"{wer:.1%}" for wer in each)
         print(f"{name:<20} {human:9.1%} {synthetic:10.1%} {synthetic / human:6.2f}   {rows}", flush=True)
-    count = len(texts) * len(SEEDS)
-    print(f"{len(troubles)} of {count} sentences with a warning (stuck, repeated, left out, without end)")
+    print(f"{len(troubles)} warnings in {len(sayings)} sayings (stuck, repeated, left out, without end)")
+    back = np.array(steps_back(sayings))
+    print(f"attention that steps back by one symbol in {(back == 1).sum()} of them, by more in {(back > 1).sum()}")
 
 
 def prosody(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
     """Distance from the recording: in the voice's neutral style, and with the recording as reference."""
     print(
-        f"{'reference':<20} {'MCD13 (DTW)':>12} {'FFE':>7} {'GPE':>7} {'VDE':>7}   mean of {len(recordings)} sentences"
+        f"{'reference':<20} {'MCD13 (DTW)':>12} {'FFE':>7} {'GPE':>7} {'VDE':>7}   mean of {len(recordings)} recordings"
     )
     for name in ("none", "style", "prosody") if synthesizer.voice.prosody_mean else ("none", "style"):
         rows = []
@@ -99,6 +121,7 @@ def copies(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
     print(
         f"{'from log-mel by':<20} {'MCD13':>9} {'LSD':>9} {'FFE':>7} {'RTF':>7}   mean of {len(recordings)} recordings"
     )
+    measured = []
     for name, make in ((synthesizer.vocoder.name, vocoder), ("Griffin-Lim, 60", griffin_lim)):
         rows, seconds, audio_s = [], 0.0, 0.0
         for _, samples in recordings:
@@ -111,6 +134,20 @@ def copies(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
             rows.append((mcd13(samples, copy, SPEECH_RATE_HZ), lsd, errors.frame))
         distance, lsd, frame = np.mean(rows, axis=0)
         print(f"{name:<20} {distance:6.2f} dB {lsd:6.2f} dB {frame:7.1%} {seconds / audio_s:7.4f}", flush=True)
+        measured.append(np.array(rows))
+    for column, name in enumerate(("MCD13", "LSD")):
+        mean, low, high = paired_difference(measured[0][:, column], measured[1][:, column])
+        print(
+            f"{name}, the first less the second: {mean:+.2f} dB, 95 % interval {low:+.2f} to {high:+.2f} dB (bootstrap)"
+        )
+
+
+def paired_difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
+    """Mean of first - second [n] and its 95 % interval, by a percentile bootstrap over recordings."""
+    differences = first - second
+    drawn = np.random.default_rng(0).integers(len(differences), size=(RESAMPLES, len(differences)))
+    low, high = np.percentile(differences[drawn].mean(axis=1), (2.5, 97.5))
+    return float(differences.mean()), float(low), float(high)
 
 
 def styles(synthesizer: Synthesizer, recordings: Sequence[Recording]) -> None:
@@ -162,11 +199,11 @@ def precisions(synthesizers: Sequence[Synthesizer], recordings: Sequence[Recordi
     texts = [text for text, _ in recordings]
     recognisers = {"PocketSphinx": pocketsphinx(), "rnnt": Transcriber(Recognizer.load("rnnt"))}
     columns = "".join(f"{name + ' WER':>18}" for name in recognisers)
-    print(f"{'voice':<25}{'vocoder':<15}{'MB':>6}{columns}{'MCD13 (DTW)':>13}   {len(texts)} sentences")
+    print(f"{'voice':<25}{'vocoder':<15}{'MB':>6}{columns}{'MCD13 (DTW)':>13}   {len(texts)} recordings")
     for each in synthesizers:
         parts = use_parts(each)
-        spoken = [[each(text, seed=seed) for text in texts] for seed in SEEDS]
-        wers = [float(np.mean([heard(r, samples, texts) for samples in spoken])) for r in recognisers.values()]
+        spoken = [{text: each(text, seed=seed) for text in dict.fromkeys(texts)} for seed in SEEDS]
+        wers = [float(np.mean([wer_of_sayings(r, said, texts) for said in spoken])) for r in recognisers.values()]
         styled = [each(text, Style(reference=samples)) for text, samples in recordings]
         mcd = float(np.mean([mcd13_dtw(x, y, SPEECH_RATE_HZ) for (_, x), y in zip(recordings, styled, strict=True)]))
         size = sum(m.files["model.tflite"].bytes for m in (each.voice, each.vocoder)) / 1e6

@@ -16,8 +16,17 @@ from keras import ops  # noqa: E402
 
 from export.asset import Card  # noqa: E402
 from export.precision import Wanted  # noqa: E402
+from export.recorder import Recorder  # noqa: E402
 from export.tacotron import endpoints  # noqa: E402
-from export.voice import TrainedVoice, build_vocoder, build_voice, keras_calls  # noqa: E402
+from export.vocoder import endpoints as vocoder_endpoints  # noqa: E402
+from export.voice import (  # noqa: E402
+    TrainedVoice,
+    build_vocoder,
+    build_voice,
+    keras_calls,
+    voice_run,
+    whole_errors,
+)
 from models.lexicon import build as build_lexicon  # noqa: E402
 from models.speaking import Speaker  # noqa: E402
 from models.tacotron import TINY, Tacotron  # noqa: E402
@@ -33,6 +42,7 @@ from ondevice.phonemes import SYMBOLS  # noqa: E402
 from ondevice.verify import verify  # noqa: E402
 from ondevice.vocoder import vocoder_stream  # noqa: E402
 from ondevice.voice_manifest import VocoderManifest, VoiceManifest  # noqa: E402
+from tests.export.test_vocoder_export import opened  # noqa: E402
 from tests.models.test_tacotron import shake  # noqa: E402
 from tests.ondevice.toy_voice import DICTIONARY  # noqa: E402
 
@@ -40,12 +50,14 @@ CARD = Card("toy", "random weights", "Apache-2.0")
 TEXT = [11, 12, 1, 40, 13, 50, 22, 3]
 rng = np.random.default_rng(0)
 MEL = rng.normal(size=(23, 80)).astype(np.float32)
+LOG_MEL = rng.normal(-6, 2, (29, 80)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def tacotron() -> Tacotron:
     keras.utils.set_random_seed(0)
-    model = Tacotron(replace(TINY, bands=80, symbols=len(SYMBOLS), dropout=0.0))
+    wide = {"embedding": 24, "encoder_units": 24, "decoder_units": 16}  # 8 bits begin at 1024 values
+    model = Tacotron(replace(TINY, bands=80, symbols=len(SYMBOLS), dropout=0.0, **wide))
     model.build()
     shake(model)
     return model
@@ -68,10 +80,23 @@ def voice(tacotron: Tacotron, tmp_path_factory: pytest.TempPathFactory) -> Acous
     return AcousticModel(manifest, open_model(manifest).signatures)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("dynamic-int8", 0.1)])
-def test_tflite_says_what_keras_says(tacotron: Tacotron, tmp_path: Path, precision: str, tolerance: float) -> None:
-    report = build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, Wanted(precision), (TEXT, MEL))
-    rows = report["parity"][precision]
+@pytest.fixture(scope="module")
+def recorded(tacotron: Tacotron, voice: AcousticModel) -> tuple[Recorder, dict[str, np.ndarray]]:
+    """What Keras is asked in a run over a sentence and its recording, and what comes of it."""
+    recorder = Recorder(keras_calls(endpoints(tacotron)))
+    return recorder, voice_run(AcousticModel(voice.manifest, recorder.calls), TEXT, MEL)
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 1e-4), ("float16", 2e-3), ("dynamic-int8", 0.1), ("dynamic-int4", 0.4)]
+)
+def test_tflite_says_what_keras_says(
+    tacotron: Tacotron, voice: AcousticModel, recorded: Any, tmp_path: Path, precision: str, tolerance: float
+) -> None:
+    recorder, reference = recorded
+    file = opened(tacotron, endpoints(tacotron), voice.manifest.model_path.read_bytes(), precision, tmp_path)
+    rows = recorder.errors(file.signatures)
+    rows += whole_errors(reference, voice_run(AcousticModel(voice.manifest, file.signatures), TEXT, MEL))
     assert {r["tensor"] for r in rows} >= {
         *("style", "encoded", "said", "alignment", "refined"),
         *("decoder.stop", "decoder.decoder_c1", "postnet.postnet_late", "memory.keys", "reference.reference_gru"),
@@ -181,20 +206,35 @@ def test_every_voice_signature_has_named_state(tacotron: Tacotron) -> None:
     assert set(made) == {"text", "recurrence", "memory", "reference", "style", "decoder", "postnet"}
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("dynamic-int8", 0.1)])
-def test_the_vocoder_streams_what_keras_makes(tmp_path: Path, precision: str, tolerance: float) -> None:
+@pytest.fixture(scope="module")
+def vocoder() -> Vocoder:
     keras.utils.set_random_seed(0)
-    vocoder = Vocoder(replace(TINY_VOCODER, bands=80, fft=1024, hop=256))
-    vocoder.build()
-    mel = rng.normal(-6, 2, (29, 80)).astype(np.float32)
-    build_vocoder(vocoder, tmp_path / "toy", CARD, Wanted(precision), mel)
-    manifest = load_manifest(tmp_path / "toy", kind=VocoderManifest)
-    stream = vocoder_stream(manifest, open_model(manifest).signatures)
-    whole = np.concatenate([stream.accept(mel), stream.finish()])
-    reference = np.asarray(vocoder(mel[None]))[0]
+    model = Vocoder(replace(TINY_VOCODER, bands=80, fft=1024, hop=256))
+    model.build()
+    return model
+
+
+@pytest.fixture(scope="module")
+def vocoder_asset(vocoder: Vocoder, tmp_path_factory: pytest.TempPathFactory) -> VocoderManifest:
+    folder = tmp_path_factory.mktemp("vocoder")
+    build_vocoder(vocoder, folder / "toy", CARD, Wanted("float32"), LOG_MEL)
+    return load_manifest(folder / "toy", kind=VocoderManifest)
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 1e-4), ("float16", 2e-3), ("dynamic-int8", 0.1), ("dynamic-int4", 0.2)]
+)
+def test_the_vocoder_streams_what_keras_makes(
+    vocoder: Vocoder, vocoder_asset: VocoderManifest, tmp_path: Path, precision: str, tolerance: float
+) -> None:
+    float_file = vocoder_asset.model_path.read_bytes()
+    file = opened(vocoder, vocoder_endpoints(vocoder), float_file, precision, tmp_path)
+    stream = vocoder_stream(vocoder_asset, file.signatures)
+    whole = np.concatenate([stream.accept(LOG_MEL), stream.finish()])
+    reference = np.asarray(vocoder(LOG_MEL[None]))[0]
     assert whole.shape == reference.shape == (29 * 256,)
     assert np.sqrt(np.mean((whole - reference) ** 2) / np.mean(reference**2)) < tolerance
-    portions = [stream.accept(mel[i : i + 5]) for i in range(0, 29, 5)]
+    portions = [stream.accept(LOG_MEL[i : i + 5]) for i in range(0, 29, 5)]
     np.testing.assert_array_equal(np.concatenate([*portions, stream.finish()]), whole)
 
 

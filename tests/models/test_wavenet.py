@@ -18,7 +18,7 @@ from tests.models.weight_gradients import assert_all_reached, weight_gradients  
 test_on_jax = on_every_backend(__file__)
 
 GROUPED = replace(TINY, group=2)
-COMPANDED = replace(TINY, mixture=0, kernel=3, layers=2, cycles=1)
+COMPANDED = replace(TINY, mixture=0, kernel=3)
 CONFIGS = {"single": TINY, "grouped": GROUPED, "companded": COMPANDED}
 
 
@@ -98,7 +98,7 @@ def test_conditioning_in_chunks_equals_the_whole(model: Wavenet) -> None:
 def test_an_impulse_is_heard_exactly_as_far_as_the_receptive_field(model: Wavenet) -> None:
     c = model.config
     frames = 3 + -(-c.receptive_steps * c.group // c.hop)
-    assert c.receptive_steps == 1 + sum(d * (c.kernel - 1) for d in c.dilations)
+    assert c.receptive_steps == 1 + 2 * (1 + 2) * (c.kernel - 1)  # two cycles of dilations 1 and 2
     samples, changed = speech(c, frames), speech(c, frames)
     changed[:, 0] *= -1  # the first sample of the first step
     difference = np.abs(numpy_(model(mel(c, frames), samples)) - numpy_(model(mel(c, frames), changed))).max((0, 2))
@@ -173,9 +173,9 @@ def test_too_short_segments_and_wrong_sizes_are_refused() -> None:
 
 
 def test_presets() -> None:
-    assert (PAPER.layers, PAPER.cycles, PAPER.mixture, PAPER.group) == (30, 3, 10, 1)
+    assert (PAPER.layers, PAPER.cycles, PAPER.kernel, PAPER.mixture, PAPER.group) == (30, 3, 3, 10, 1)
     assert PAPER.dilations == tuple(2**i for i in range(10)) * 3
-    assert PAPER.receptive_steps == 1 + 3 * 1023
+    assert PAPER.receptive_steps == 6139  # Shen et al. 2017, table 4
     small = Wavenet(SMALL)
     small.build()
     assert 0.3e6 < small.count_params() < 2e6
