@@ -53,6 +53,10 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output went away: nothing to tell anyone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that is a file: nobody else knew it better
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"ondevice: {place}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
     except typer.Abort:
         print("ondevice: aborted", file=sys.stderr)
         sys.exit(1)

@@ -1,5 +1,6 @@
 """`ondevice speak` under signals, from pipes, with long references and with text that nobody would write."""
 
+import errno
 import io
 import os
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ondevice.cli import main
 from ondevice.errors import FailureError
 from ondevice.files import atomic_file, check_writable
 from ondevice.letter_to_sound import LetterToSound, Phones
@@ -283,3 +285,15 @@ def test_no_text_is_pronounced_far_ahead(synthesizer: Synthesizer, monkeypatch: 
     monkeypatch.setattr(LetterToSound, "__call__", counted)
     assert next(synthesizer.pronouncer.sentences(text), None) is not None
     assert heard < 300
+
+
+def test_what_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "out.txt")
+
+    monkeypatch.setattr("ondevice.cli.app", refused)
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert capsys.readouterr().err == "ondevice: out.txt: No space left on device\n"
