@@ -27,6 +27,7 @@ from export.page import operator_table, write_page
 from export.precision import TOLERANCE, Wanted, weights_of
 from export.recorder import Recorder
 from export.rnnt import convert, keras_steps, run_steps, signatures, tflite_steps
+from export.writing import CURVES, REPORT, beside, put
 from models.greedy import greedy_tokens
 from models.pieces import PIECES_FILE, load_pieces, piece_list
 from models.recipe import Trained
@@ -44,8 +45,6 @@ from ondevice.sound_lexicon import SoundLexicon
 from ondevice.utterances import Utterance
 from ondevice.verify import PROOF_FILE, RecordedCall, write_proof
 
-REPORT, CURVES = "report.json", "curves.png"
-
 
 @dataclass(frozen=True)
 class Card:
@@ -59,6 +58,7 @@ class Card:
     search: Mapping[str, float] = field(default_factory=dict)
     second_pass: Mapping[str, float] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = ()
+    measured: str = ""  # SHA-256 of the model.tflite they were measured of: no other file's manifest has them
 
     @classmethod
     def load(cls, path: Path) -> "Card":
@@ -67,6 +67,13 @@ class Card:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{path}: {error}; expected a model card (JSON)") from error
+
+    def metrics_of(self, model: Path, say: Say = quiet) -> list[Mapping[str, Any]]:
+        """The metrics if they were measured of this file, else none, which is said."""
+        if not self.metrics or sha256_of(model) == self.measured:
+            return list(self.metrics)
+        say(f"{self.name}: without the card's metrics, whose `measured` is not the SHA-256 of this {MODEL_FILE}")
+        return []
 
 
 def _stacked(trained: Trained, samples: np.ndarray) -> np.ndarray:
@@ -173,12 +180,12 @@ def build_asset(
     labelled: recordings on which the word error rates of Keras, float and quantised files are compared, and of every
     mixture of bits on the way to a mixed one; curves: a picture of the training that goes along; calibration:
     recordings that set the scales of int8-full; lexicon: of the second pass, needs `lm`.
-    Raises FailureError when a file lacks weights or differs from Keras, InputError for an unknown precision or a size
-    that cannot be reached.
+    Raises FailureError when a file lacks weights, differs from Keras or cannot be written, InputError for an unknown
+    precision, weights that are no numbers, a size that cannot be reached, or a target that must not be replaced.
     """
-    recorded = Recorded(trained, *utterance)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+    weights = weights_of(trained.rnnt)
+    with beside(target, trained.pieces) as folder:
+        recorded = Recorded(trained, *utterance)
         made: dict[str, Path] = {}
         opened: dict[str, LiteRtModel] = {}
         parts: Parts | None = None
@@ -191,7 +198,7 @@ def build_asset(
 
         def write(name: str, content: bytes, precision: str) -> None:
             nonlocal parts
-            made[name] = directory = Path(folder, name)
+            made[name] = directory = folder / name
             directory.mkdir()
             write_bytes(directory / MODEL_FILE, content)
             if precision in embeddings:
@@ -221,7 +228,7 @@ def build_asset(
         content, mixture = wanted.make(
             converted,
             float_file,
-            weights_of(trained.rnnt),
+            weights,
             recorded.error,
             say,
         )
@@ -243,9 +250,8 @@ def build_asset(
         if curves:
             shutil.copyfile(curves, made[wanted.precision] / CURVES)
         write_reports(made[wanted.precision], report)
-        if target.exists():
-            target.rename(Path(folder, "replaced"))
-        made[wanted.precision].rename(target)
+        card.metrics_of(made[wanted.precision] / MODEL_FILE, say)
+        put(made[wanted.precision], target)
     return report
 
 
@@ -286,7 +292,7 @@ def manifest_values(
         "frames_per_step": config.reduction, "tokens": piece_list(load_pieces(trained.pieces)), "blank": 0,
         "signatures": signatures(trained.rnnt), "search": dict(card.search),
         **({"second_pass": dict(card.second_pass)} if (directory / LEXICON_FILE).exists() else {}),
-        "data": list(card.data), "metrics": list(card.metrics),
+        "data": list(card.data), "metrics": card.metrics_of(directory / MODEL_FILE),
     }  # fmt: skip
 
 

@@ -37,7 +37,8 @@ def to_tflite(
     per_tensor: one scale for a whole weight matrix instead of one for each output, which tflite-runtime 2.14 and the
     Edge TPU's compiler need; taken: real calls, which set the scales of int8-full; parameters: what the file must hold,
     all of the model's if None.
-    Raises InputError for an unknown precision and FailureError when the converted file lacks the weights.
+    Raises InputError for an unknown precision and FailureError when the converted file lacks the weights or a temporary
+    one cannot be written.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
@@ -47,7 +48,10 @@ def to_tflite(
         signature = [tf.TensorSpec(shape, dtype, name=tensor) for tensor, (shape, dtype) in endpoint.inputs.items()]
         archive.add_endpoint(name, endpoint.function, input_signature=signature)
     with tempfile.TemporaryDirectory() as directory:
-        archive.write_out(directory, verbose=False)
+        try:
+            archive.write_out(directory, verbose=False)
+        except tf.errors.OpError as error:  # TensorFlow's own for a full disk
+            raise FailureError(f"export: {directory}: {error.message}") from None
         converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=list(endpoints))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if precision != "float32":

@@ -11,6 +11,7 @@ from typing import Any
 from export.convert import write_bytes
 from export.edgetpu import audit, run_compiler, tensor_order
 from export.mixed import Say, quiet
+from ondevice.errors import FailureError
 
 
 @dataclass(frozen=True)
@@ -23,31 +24,33 @@ class Parts:
     def tell(self, say: Say) -> None:
         """A line for each signature."""
         for row in self.report:
-            where = f"{row['on_edge_tpu']} of {row['operators']} operators on the Edge TPU"
-            first = f", first on the CPU: {row['first_on_cpu']}" if row["first_on_cpu"] else ""
-            say(f"{row['file']}: {where}{first}; {'compiled' if row['compiler'] else 'not compiled'}")
+            done = "compiled" if row["compiler"] else "not compiled"
+            say(f"{row['file']}: {row['operators']} operators on the Edge TPU; {done}")
 
 
 def write_parts(directory: Path, files: Mapping[str, bytes], say: Say = quiet) -> Parts:
     """Write `<signature>.tflite` for each into an asset's directory, and `<signature>_edgetpu.tflite` where possible.
 
-    files: int8 files of one graph each. Raises FailureError with the compiler's words when it fails.
+    files: int8 files of one graph each. Raises FailureError with the compiler's words when it fails, and naming the
+    first operator of a file that would not run on an Edge TPU as a whole.
     """
     compiled, report = {}, []
     for name, content in files.items():
-        path = directory / f"{name}.tflite"
-        write_bytes(path, content)
         found = audit(content)
         (graph,) = found.graphs
-        first, done = found.first_fallback(graph.name), run_compiler(directory, path)
+        if not found.maps:
+            reason = found.first_fallback(graph.name) or found.problems[0]
+            raise FailureError(f"--target edgetpu: {name} would not run there as a whole: {reason}")
+        path = directory / f"{name}.tflite"
+        write_bytes(path, content)
+        done = run_compiler(directory, path)
         if done:
             inputs, outputs = tensor_order(content)
             compiled[name] = {"file": done.output.name, "inputs": inputs, "outputs": outputs}
             done.output.with_suffix(".log").unlink(missing_ok=True)
         report.append({
             "signature": name, "file": path.name, "bytes": len(content), "operators": len(graph.operators),
-            "on_edge_tpu": sum(o.supported for o in graph.operators), "first_on_cpu": str(first) if first else None,
-            "problems": list(found.problems), "notes": list(found.notes),
+            "on_edge_tpu": len(graph.operators), "notes": list(found.notes),
             "compiler": {**asdict(done), "output": done.output.name} if done else None,
         })  # fmt: skip
     parts = Parts(compiled, report)

@@ -69,7 +69,7 @@ def mix(
     content = prepared(content)
     layers = float_layers(content, weights)
     wide, narrow = at_bits(content, layers, {}), at_bits(content, layers, {layer.name: 4 for layer in layers})
-    check_size(len(narrow), most_bytes)
+    check_size(len(narrow), most_bytes, "dynamic-mixed")
     sensitivity: dict[str, float] = {}
     base = measure(wide)
     candidates = [layer for layer in layers if layer.narrow]
@@ -90,11 +90,12 @@ def mix(
     return Mixture(content, tuple(layers), point(count), curve, sensitivity)
 
 
-def check_size(smallest: int, most_bytes: int) -> None:
-    """InputError unless the smallest file that can be made is small enough."""
+def check_size(smallest: int, most_bytes: int, precision: str, hint: str = "") -> None:
+    """InputError, with a hint, unless the smallest file that can be made at a precision is small enough."""
     if smallest > most_bytes:
         raise InputError(
-            f"--max-size: {most_bytes / 1e6:.3g} MB cannot be reached; the smallest is {smallest / 1e6:.3g} MB"
+            f"--max-size: {most_bytes / 1e6:.3g} MB cannot be reached at {precision.removeprefix('dynamic-')}; "
+            f"the smallest is {smallest / 1e6:.3g} MB{hint}"
         )
 
 

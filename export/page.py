@@ -14,10 +14,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from export.writing import PAGE
 from ondevice.graph import read_graph
 from ondevice.manifest_base import MODEL_FILE, Manifest
 
-PAGE = "report.html"
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#222;background:#fff}
 table{border-collapse:collapse;margin:.5rem 0 1.5rem}
@@ -108,9 +108,9 @@ def _parity(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def _edge_tpu(parts: Sequence[Mapping[str, Any]]) -> str:
-    names = ("signature", "file", "bytes", "operators", "on_edge_tpu", "first_on_cpu")
+    names = ("signature", "file", "bytes", "operators", "on_edge_tpu")
     rows = [{**{n: part[n] for n in names}, "compiled": "yes" if part["compiler"] else "no"} for part in parts]
-    said = dict.fromkeys(f"{p['signature']}: {line}" for p in parts for line in (*p["problems"], *p["notes"]))
+    said = dict.fromkeys(f"{p['signature']}: {line}" for p in parts for line in p["notes"])
     notes = "".join(f"<p>{html.escape(line)}</p>" for line in said)
     return _section("On an Edge TPU", _table(rows) + notes if rows else "")
 

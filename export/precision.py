@@ -69,14 +69,18 @@ class Wanted:
             raise InputError("--quantize mixed: expected --max-size with it, such as 80MB")
         if target == "compat" and ASKED[quantize] not in ("float32", "float16", "dynamic-int8"):
             raise InputError(
-                f"--quantize {quantize}: tflite-runtime 2.14 computes it wrongly; expected int8 for compat"
+                f"--quantize {quantize}: tflite-runtime 2.14 computes it wrongly; expected float32, float16 or int8 "
+                "with --target compat"
             )
         if quantize == "int8-full" and for_edge_tpu != "int8-full":
-            raise InputError(f"--quantize {quantize}: only a recogniser can be at 8 bits everywhere; expected int8")
+            raise InputError(
+                f"--quantize {quantize}: only a recogniser can be at 8 bits everywhere; "
+                "expected float32, float16, int8, int4 or mixed"
+            )
         if target == "edgetpu" and for_edge_tpu is None:
             raise InputError(
-                "--target edgetpu: no part of a vocoder runs there, for it has neither LayerNorm nor GELU; "
-                "expected cpu or compat"
+                "--target edgetpu: no vocoder runs there, for it has neither LayerNorm nor GELU, nor the comparisons "
+                "(GREATER_EQUAL) by which a WaveNet draws samples; expected cpu or compat"
             )
         if target == "edgetpu" and quantize != for_edge_tpu:
             raise InputError(
@@ -103,7 +107,8 @@ class Wanted:
             source = prepared(float_file)
             layers = float_layers(source, weights)
             content = at_bits(source, layers, {layer.name: 4 for layer in layers})
-        check_size(len(content), most)
+        may_be_less = self.precision != "dynamic-int4" and not self.compat and not self.edge_tpu
+        check_size(len(content), most, self.precision, "; mixed or int4 may reach less" if may_be_less else "")
         return content, None
 
 

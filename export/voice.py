@@ -5,7 +5,6 @@ As with recognisers, everything is made and checked in a temporary folder beside
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from export.recorder import Recorder
 from export.tacotron import endpoints
 from export.vocoder import endpoints as vocoder_made
 from export.voice_parts import convert_parts
+from export.writing import beside, put
 from models.tacotron import Tacotron
 from models.vocoder import Vocoder
 from models.wavenet import Wavenet
@@ -73,13 +73,14 @@ def voice_run(acoustic: AcousticModel, symbols: Sequence[int], mel: np.ndarray) 
 
 def build_voice(
     trained: TrainedVoice, target: Path, card: Card, wanted: Wanted, sentence: Sentence,
-    calibration: Sequence[Sentence] = (), say: Say = quiet,
+    calibration: Sequence[Sentence] = (), say: Say = quiet, styles: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the asset `target` (replacing one that is there) and return its report: errors over one real sentence.
 
-    calibration: sentences that set the scales of parts for an Edge TPU, if there are to be any.
-    Raises FailureError when a file lacks weights or differs from Keras by more than is allowed, InputError when the
-    pronunciation file is none.
+    calibration: sentences that set the scales of parts for an Edge TPU, if there are to be any; styles: measure what
+    the style tokens do, with the vocoder, which must be there.
+    Raises FailureError when a file lacks weights, differs from Keras by more than is allowed or cannot be written,
+    InputError when the pronunciation file is none, weights are no numbers, or the target must not be replaced.
     """
     Pronouncer(trained.pronunciation, SYMBOLS)  # raises InputError where it is none
     made = endpoints(trained.tacotron)
@@ -110,7 +111,8 @@ def build_voice(
         return convert_parts(trained.tacotron, made, seen.inputs())
 
     files = {PRONUNCIATION_FILE: trained.pronunciation}
-    return _build(target, wanted, trained.tacotron, made, files, values, run, parts=parts, say=say)
+    finish = measure_tokens if styles else None
+    return _build(target, wanted, card, trained.tacotron, made, files, values, run, parts=parts, say=say, finish=finish)
 
 
 def measure_tokens(directory: Path) -> None:
@@ -147,7 +149,7 @@ def build_vocoder(
         return {"samples": np.concatenate([stream.accept(log_mel), stream.finish()])}
 
     drawn = ("samples",) if isinstance(vocoder, Wavenet) else ()
-    return _build(target, wanted, vocoder, made, {}, values, run, drawn, say=say)
+    return _build(target, wanted, card, vocoder, made, {}, values, run, drawn, say=say)
 
 
 def described(made: Mapping[str, Endpoint]) -> dict[str, dict[str, dict[str, list[int]]]]:
@@ -176,24 +178,25 @@ def _common(
         "files": {n: {"sha256": sha256_of(directory / n), "bytes": (directory / n).stat().st_size} for n in names},
         "interpreters": wanted.interpreters(precision),
         "features": {**asdict(SPEECH_MEL), "mean": rounded(mean), "std": rounded(std)},
-        "data": list(card.data), "metrics": list(card.metrics),
+        "data": list(card.data), "metrics": card.metrics_of(directory / MODEL_FILE),
     }  # fmt: skip
 
 
 def _build(
-    target: Path, wanted: Wanted, model: keras.Model, made: Mapping[str, Endpoint], files: Mapping[str, Path],
-    values: Callable[[Path, str], dict[str, Any]],
+    target: Path, wanted: Wanted, card: Card, model: keras.Model, made: Mapping[str, Endpoint],
+    files: Mapping[str, Path], values: Callable[[Path, str], dict[str, Any]],
     run: Callable[[Path, Mapping[str, Call]], dict[str, np.ndarray]], drawn: Sequence[str] = (),
     parts: Callable[[Path], dict[str, bytes]] | None = None, say: Say = quiet,
+    finish: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+    weights = weights_of(model)
+    with beside(target, *files.values()) as folder:
         reference: dict[str, np.ndarray] = {}
         recorder = Recorder(keras_calls(made))
         report: dict[str, Any] = {"parity": {}, "bytes": {}}
 
         def write(precision: str, content: bytes) -> None:
-            directory = Path(folder, precision)
+            directory = folder / precision
             directory.mkdir()
             write_bytes(directory / MODEL_FILE, content)
             for file, source in files.items():
@@ -222,7 +225,7 @@ def _build(
             report["bytes"][precision] = len(content)
 
         def error(content: bytes) -> float:
-            path = Path(folder, MODEL_FILE)
+            path = folder / MODEL_FILE
             path.write_bytes(content)
             rows = recorder.errors(LiteRtModel(path).signatures, drawn)
             return float(np.sqrt(np.mean([row["relative_rms"] ** 2 for row in rows])))
@@ -232,7 +235,7 @@ def _build(
         content, mixture = wanted.make(
             lambda precision: to_tflite(model, made, precision, wanted.per_tensor),
             float_file,
-            weights_of(model),
+            weights,
             error,
             say,
         )
@@ -240,10 +243,12 @@ def _build(
             write(wanted.precision, content)
         if mixture:
             report["mixture"] = mixture.report()
-        write_reports(Path(folder, wanted.precision), report)
-        if target.exists():
-            target.rename(Path(folder, "replaced"))
-        Path(folder, wanted.precision).rename(target)
+        directory = folder / wanted.precision
+        if finish:
+            finish(directory)
+        write_reports(directory, report)
+        card.metrics_of(directory / MODEL_FILE, say)
+        put(directory, target)
     return report
 
 

@@ -212,7 +212,8 @@ def load_tacotron(directory: Path) -> Tacotron:
         tacotron.build()
         tacotron.load_weights(directory / "tacotron.weights.h5")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{directory}: {error}; expected the folder of a finished voice run") from None
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{directory}: {reason}; expected the folder of a finished voice run") from None
     return tacotron
 
 

@@ -186,5 +186,6 @@ def load_vocoder(directory: Path) -> Vocoder | Wavenet:
         vocoder.build()
         vocoder.load_weights(directory / f"{settings['model']}.weights.h5")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{directory}: {error}; expected the folder of a finished vocoder run") from None
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{directory}: {reason}; expected the folder of a finished vocoder run") from None
     return vocoder

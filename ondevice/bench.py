@@ -23,6 +23,7 @@ from ondevice.litert import MAX_THREADS, Signature
 from ondevice.manifest import TranscribeManifest
 from ondevice.manifest_base import MODEL_FILE, Manifest
 from ondevice.onnx_peer import OnnxSignature, onnx_signatures
+from ondevice.onnx_peer import require as require_onnx
 from ondevice.onnx_peer import version as onnx_version
 from ondevice.opening import open_model
 from ondevice.recognizer import Recognizer, RecognizerConfig
@@ -108,13 +109,12 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class Step:
-    """A recogniser's encoder step against reading the whole file once from memory."""
+    """A recogniser's encoder step against reading its weights once from memory."""
 
     audio_ms: float
     latency_ms: float  # median
-    read_bytes_per_s: float  # file over latency
-    floor_ms: float  # file over bandwidth
-    floor_share: float  # 1 is as fast as one thread can read; more: the weights stay in the cache
+    floor_ms: float | None  # weights over bandwidth; None where the file does not tell what is read
+    floor_share: float | None  # 1 is as fast as one thread can read; more: the weights stay in the cache
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class ThreadRun:
 
     threads: int
     load_ms: float
-    peak_memory_mb: float  # of the process so far: what a run before this one needed is in it
+    peak_memory_mb: float  # of the process after the pipeline: what a run before this one needed is in it
     signatures: Mapping[str, Latency]
     pipeline: Pipeline
     step: Step | None
@@ -160,31 +160,31 @@ def measure(model: str, config: BenchConfig | None = None) -> Report:
     Raises InputError: unknown or broken model, audio that is missing or not for this task.
     """
     config = config or BenchConfig()
-    against = onnx_version() if config.against else None
     manifest = load_manifest(find_asset(model))
     whole = _pipeline(manifest, config)
-    timed = [_time_signatures(manifest, threads, config) for threads in config.threads]
-    pipelines = [whole(threads) for threads in config.threads]
+    if config.against:
+        require_onnx(manifest.model_path)
+    timed = [_measure(manifest, threads, config, whole) for threads in config.threads]
     bandwidth = bandwidth_bytes_per_s()  # this late, for its array would be the peak of the memory; so would the file
     graph = read_graph(manifest.model_path) if timed[0].interpreter.startswith("ai_edge_litert") else None
     weights = weights_of(graph) if graph else {}
-    runs = [_thread_run(manifest, *pair, weights, bandwidth) for pair in zip(timed, pipelines, strict=True)]
-    if against:  # last, for its memory is no part of this model's
+    runs = [_thread_run(manifest, each, weights, bandwidth) for each in timed]
+    if config.against:  # last, for its memory is no part of this model's
         runs = [replace(run, peers=_peers(manifest, run, config)) for run in runs]
     return Report(
         manifest.name, manifest.task, str(manifest.directory), manifest.files[MODEL_FILE].bytes, timed[0].interpreter,
-        config.runs, config.warmup, bandwidth, tuple(runs), against,
+        config.runs, config.warmup, bandwidth, tuple(runs), onnx_version() if config.against else None,
     )  # fmt: skip
 
 
 def _thread_run(
-    manifest: Manifest, timed: "_Timed", pipeline: Pipeline, weights: Mapping[str, Weights], bandwidth: float
-) -> ThreadRun:
+    manifest: Manifest, timed: "_Timed", weights: Mapping[str, Weights], bandwidth: float
+) -> ThreadRun:  # fmt: skip
     signatures = {n: latency(times, timed.warmup, weights.get(n)) for n, times in timed.times_s.items()}
     step = None
     if isinstance(manifest, TranscribeManifest):
-        step = _step(manifest, signatures["encoder"].p50_ms / 1000, bandwidth)
-    return ThreadRun(timed.threads, timed.load_ms, timed.peak_memory_mb, signatures, pipeline, step, {})
+        step = _step(manifest.step_s, signatures["encoder"].p50_ms, weights.get("encoder"), bandwidth)
+    return ThreadRun(timed.threads, timed.load_ms, timed.peak_memory_mb, signatures, timed.pipeline, step, {})
 
 
 def _peers(manifest: Manifest, run: ThreadRun, config: BenchConfig) -> dict[str, tuple[PeerRun, ...]]:
@@ -239,16 +239,11 @@ def _read_bytes(subgraph: Subgraph) -> int | None:
     return sum(read.values())
 
 
-def _step(manifest: TranscribeManifest, latency_s: float, bandwidth: float) -> Step:
-    model_bytes = manifest.files[MODEL_FILE].bytes
-    floor_s = model_bytes / bandwidth
-    return Step(
-        audio_ms=1000 * manifest.step_s,
-        latency_ms=1000 * latency_s,
-        read_bytes_per_s=model_bytes / latency_s,
-        floor_ms=1000 * floor_s,
-        floor_share=floor_s / latency_s,
-    )
+def _step(audio_s: float, latency_ms: float, weights: Weights | None, bandwidth: float) -> Step:
+    if weights is None or weights.read_bytes is None:
+        return Step(1000 * audio_s, latency_ms, None, None)
+    floor_ms = 1000 * weights.read_bytes / bandwidth
+    return Step(1000 * audio_s, latency_ms, floor_ms, floor_ms / latency_ms)
 
 
 # signatures
@@ -256,17 +251,18 @@ def _step(manifest: TranscribeManifest, latency_s: float, bandwidth: float) -> S
 
 @dataclass(frozen=True)
 class _Timed:
-    """A model opened, and the times of its signatures' calls."""
+    """A model opened, the times of its signatures' calls, and the pipeline."""
 
     threads: int
     warmup: int
     interpreter: str
     load_ms: float
-    peak_memory_mb: float
     times_s: Mapping[str, Float32]  # [1 + warmup + runs]
+    pipeline: Pipeline
+    peak_memory_mb: float
 
 
-def _time_signatures(manifest: Manifest, threads: int, config: BenchConfig) -> _Timed:
+def _measure(manifest: Manifest, threads: int, config: BenchConfig, whole: Callable[[int], Pipeline]) -> _Timed:
     began = time.perf_counter()
     model = open_model(manifest, threads)
     load_ms = 1000 * (time.perf_counter() - began)
@@ -274,7 +270,10 @@ def _time_signatures(manifest: Manifest, threads: int, config: BenchConfig) -> _
     for name in manifest.signatures:
         inputs = seeded_inputs(model.signatures[name], manifest, np.random.default_rng(config.seed))
         times_s[name] = _call_times(model.signatures[name], inputs, 1 + config.warmup + config.runs)
-    return _Timed(threads, config.warmup, model.runs_on, load_ms, peak_memory_mb(), times_s)
+    runs_on = model.runs_on
+    del model  # which the pipeline opens anew
+    pipeline = whole(threads)
+    return _Timed(threads, config.warmup, runs_on, load_ms, times_s, pipeline, peak_memory_mb())
 
 
 def _call_times(signature: Signature | OnnxSignature, inputs: Mapping[str, npt.NDArray[Any]], count: int) -> Float32:

@@ -33,6 +33,8 @@ _BACKENDS = {
     "tensorflow": ("tensorflow.lite.python.interpreter", ("tensorflow", "tensorflow-cpu")),
 }
 
+_FIXED = ("tflite_runtime",)  # crash when a signature's inputs get another shape
+
 # y = -x on float32 [1]: tflite_runtime imports under NumPy 2 and fails only when a model is made and run.
 _PROBE = base64.b64decode(
     "GAAAAFRGTDMAAA4AFAAQAAwACAAAAAQADgAAABAAAAAcAAAA0AAAAAMAAAABAAAACAAAAAQABAAEAAAAAQAAABAAAAAMABQAEAAM"
@@ -123,7 +125,7 @@ class Signature:
     def rows(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run for many rows: first axes of N where the file says 1, for a signature that keeps rows apart.
 
-        All at once where the interpreter can (a delegate may be compiled for one row alone), else one by one.
+        All at once where the interpreter can (see `_FIXED`; a delegate may be compiled for one row), else one by one.
         An input of one row goes with each of the others'.
         """
         if self._resizes:
@@ -168,9 +170,8 @@ class LiteRtModel:
             ) from error
         self._lock = threading.Lock()
         self.on_edge_tpu: list[str] = []  # signatures that run there: see `ondevice.opening`
-        self.signatures = {
-            n: Signature(self._interpreter.get_signature_runner(n), self._lock, not delegate) for n in names
-        }
+        resizes = not delegate and self.backend.name not in _FIXED
+        self.signatures = {n: Signature(self._interpreter.get_signature_runner(n), self._lock, resizes) for n in names}
 
     @property
     def runs_on(self) -> str:

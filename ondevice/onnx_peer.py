@@ -2,7 +2,10 @@
 
 import contextlib
 import importlib
+import importlib.util
 import logging
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,21 +13,30 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ondevice.errors import InputError
+from ondevice.errors import FailureError, InputError, OndeviceError
 from ondevice.litert import Signature
 from ondevice.to_onnx import OUTPUT, signatures_to_onnx
 
 PRECISIONS = ("float32", "int8")
 
 
-def version() -> str:
-    """ONNX Runtime's; InputError where it or onnx is not installed."""
+def require(path: Path) -> None:
+    """Raise InputError where a package is missing, and FailureError where a TFLite file cannot be translated.
+
+    In a process of its own, for what that takes is no memory of the model's.
+    """
     for name in ("onnx", "onnxruntime"):
-        try:
-            found = importlib.import_module(name).__version__
-        except ImportError as error:
-            raise InputError(f"--against onnx: {error}; expected pip install 'ondevice[onnx]'") from error
-    return f"ONNX Runtime {found}"
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"--against onnx: no module {name!r}; expected pip install 'ondevice[onnx]'")
+    tried = subprocess.run([sys.executable, "-m", __name__, str(path)], capture_output=True, text=True)
+    if tried.returncode:
+        lines = tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"]
+        raise FailureError(f"--against onnx: {lines[-1]}")
+
+
+def version() -> str:
+    """ONNX Runtime's."""
+    return f"ONNX Runtime {importlib.import_module('onnxruntime').__version__}"
 
 
 class OnnxSignature:
@@ -83,3 +95,10 @@ def _batched(content: bytes) -> list[str]:
     graph = importlib.import_module("onnx").ModelProto.FromString(content).graph
     many = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 2}
     return [node.name for node in graph.node if node.op_type == "MatMul" and many & set(node.input)]
+
+
+if __name__ == "__main__":
+    try:
+        signatures_to_onnx(Path(sys.argv[1]))
+    except OndeviceError as error:
+        sys.exit(str(error))

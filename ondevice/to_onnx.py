@@ -34,7 +34,11 @@ def signatures_to_onnx(path: Path) -> dict[str, bytes]:
     Raises FailureError naming what cannot be translated.
     """
     schema = importlib.import_module("ai_edge_litert.schema_py_generated")
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    content = path.read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # behind the flatbuffer
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
     codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     types = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
     return {
@@ -59,7 +63,10 @@ class _Translation:
         self._constants: list[Any] = []
         self._names: dict[int, str] = {}
         self._shared: dict[tuple[int, tuple[int, ...]], str] = {}
+        self._widened: dict[int, int] = {}  # what DEQUANTIZE makes of a constant, and that constant
         self._codes = [codes[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
+        widening = [o for o in self._graph.operators if self._codes[o.opcodeIndex] == "DEQUANTIZE"]
+        self._widened = {o.outputs[0]: o.inputs[0] for o in widening if self.values(o.inputs[0]) is not None}
 
     def file(self) -> bytes:
         """The ONNX file."""
@@ -85,9 +92,9 @@ class _Translation:
         dtype = self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(_TYPES[self._type(index)]))
         return self._onnx.helper.make_tensor_value_info(name, dtype, self.shape(index))
 
-    def fail(self, what: str) -> FailureError:
+    def fail(self, what: str, hint: str = "") -> FailureError:
         """An error that names the signature."""
-        return FailureError(f"{self._where}: {what} cannot be translated to ONNX")
+        return FailureError(f"{self._where}: {what} cannot be translated to ONNX{hint}")
 
     # what operators are translated with
 
@@ -106,7 +113,7 @@ class _Translation:
 
     def weights(self, index: int, values: Array) -> str:
         """A constant made of a tensor's values, once for all that share its buffer."""
-        key = (self._graph.tensors[index].buffer, values.shape)
+        key = (self._graph.tensors[self._widened.get(index, index)].buffer, values.shape)
         if key not in self._shared:
             self._shared[key] = self.constant(values)
         return self._shared[key]
@@ -134,6 +141,7 @@ class _Translation:
 
     def values(self, index: int) -> Array | None:
         """A constant's values, weights widened to float32; None for what is computed."""
+        index = self._widened.get(index, index)
         tensor = self._graph.tensors[index]
         data = self._model.buffers[tensor.buffer].data
         if data is None or not len(data):
@@ -171,16 +179,18 @@ class _Translation:
         options = operator.builtinOptions
         inputs = [int(i) for i in operator.inputs]
         made = operator.outputs[0]
+        if made in self._widened:
+            return
         kind = self._type(made)
         if kind not in _TYPES and code != "GATHER":
-            raise self.fail(f"{code} of {kind}")
+            raise self.fail(f"{code} of {kind}", "; expected a file at float32, float16, int8, int4 or mixed")
         own: Callable[..., str] | None = getattr(self, f"_{code.lower()}", None)
         if code in _PLAIN:
             name = self.node(_PLAIN[code], [self.name(i) for i in inputs])
         elif own is not None and len(operator.outputs) == 1:
             name = own(inputs, int(made), options)
         else:
-            raise self.fail(f"the operator {code}")
+            raise self.fail(f"the operator {code}", "; expected a recogniser, voice or vocoder, but no WaveNet")
         activation = getattr(options, "fusedActivationFunction", 0)
         if activation not in _ACTIVATIONS:
             raise self.fail(f"{code} with activation {activation}")

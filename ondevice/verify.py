@@ -5,29 +5,36 @@ the asset was made, under the keys `signature/call/in/tensor` and `signature/cal
 `machine` say who computed them. State names of one shape that were swapped are noticed by nothing else.
 """
 
+import importlib
 import os
 import platform
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ondevice.assets import read_json, verify_file
+from ondevice.assets import find_asset, load_manifest, read_json, verify_file
 from ondevice.errors import InputError, OndeviceError
 from ondevice.graph import read_graph
 from ondevice.litert import Array, LiteRtModel, Signature, choose_backend
-from ondevice.manifest import parse_manifest
-from ondevice.manifest_base import MANIFEST, MODEL_FILE, FileInfo, Manifest, SignatureSpec
-from ondevice.opening import look_up, open_model
+from ondevice.manifest import LEXICON_FILE, LM_FILE, TranscribeManifest, parse_manifest
+from ondevice.manifest_base import EMBEDDING_FILE, MANIFEST, MODEL_FILE, FileInfo, Manifest, SignatureSpec
+from ondevice.opening import load_embedding, look_up, open_model
+from ondevice.pronounce import Pronouncer
+from ondevice.sound_lexicon import SoundLexicon
+from ondevice.tokens import Pieces
 from ondevice.trial import run_steps, seeded_inputs, state_of, zero_state
+from ondevice.voice_manifest import PRONUNCIATION_FILE, VocoderManifest, VoiceManifest
+from ondevice.wordlm import load_lm
 
-PROOF_FILE = "proof.npz"
-OK, FAILED, SKIPPED = "ok", "FAILED", "skipped"
+PROOF_FILE, PIECES_FILE = "proof.npz", "pieces.model"
+OK, FAILED, SKIPPED, WARNING = "ok", "FAILED", "skipped", "warning"
 CALLS = 2  # of each signature in a proof
 SAME, ELSEWHERE = 1e-3, 2e-2  # relative RMS error allowed: same interpreter and machine, any other
 STEPS = 8  # seeded calls of each signature
@@ -40,7 +47,7 @@ class Check:
     """One line of the report."""
 
     name: str
-    status: str  # OK, FAILED or SKIPPED
+    status: str  # OK, FAILED, SKIPPED or WARNING
     detail: str
 
 
@@ -72,6 +79,7 @@ def verify(directory: Path) -> Iterator[Check]:
     yield Check("manifest", OK, f"{manifest.name}, {manifest.task}, {manifest.precision}")
     files = {n: _check(f"file {n}", partial(_file, directory / n, info)) for n, info in manifest.files.items()}
     yield from files.values()
+    yield from _content_checks(manifest, [name for name, check in files.items() if check.status == OK])
     yield from _file_checks(manifest.model_path, manifest.parameters)
     interpreter = _check("interpreter", partial(_interpreter, manifest))
     yield interpreter
@@ -87,7 +95,7 @@ def _check(name: str, function: Callable[[], str]) -> Check:
     """The outcome of a function that returns a remark or raises."""
     try:
         return Check(name, OK, function())
-    except (OndeviceError, ValueError, RuntimeError) as error:  # the last two from the interpreter
+    except (OndeviceError, OSError, ValueError, RuntimeError) as error:  # the last two from the interpreter
         return Check(name, FAILED, " ".join(str(error).split()))
 
 
@@ -102,6 +110,60 @@ def _not_run(why: str) -> Iterator[Check]:
 def _file(path: Path, info: FileInfo) -> str:
     verify_file(path, info)
     return f"{info.bytes} bytes, sha256 {info.sha256[:12]}..."
+
+
+def _content_checks(manifest: Manifest, whole: Sequence[str]) -> Iterator[Check]:
+    """Whether the files that are the manifest's hold what their names say, and the voice's vocoder is here."""
+    readers: dict[str, Callable[[Path], Any]] = {EMBEDDING_FILE: load_embedding}
+    if isinstance(manifest, TranscribeManifest):
+        pieces = Pieces(manifest.tokens, manifest.blank)
+        readers |= {LM_FILE: partial(load_lm, pieces=pieces), LEXICON_FILE: SoundLexicon.load}
+    if isinstance(manifest, VoiceManifest):
+        readers[PRONUNCIATION_FILE] = partial(Pronouncer, symbols=manifest.symbols)
+    for name in whole:
+        if name in readers:
+            yield _check(f"open {name}", partial(_opened, readers[name], manifest.directory / name))
+    if isinstance(manifest, TranscribeManifest) and PIECES_FILE in whole:
+        if _importable("sentencepiece"):
+            yield _check("tokens", partial(_tokens, manifest))
+        else:
+            yield Check("tokens", SKIPPED, f"needs sentencepiece to read {PIECES_FILE}")
+    if isinstance(manifest, VoiceManifest):
+        found = _check("vocoder", partial(_vocoder, manifest))
+        yield replace(found, status=WARNING) if found.status == FAILED else found
+
+
+def _importable(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def _opened(read: Callable[[Path], Any], path: Path) -> str:
+    try:
+        read(path)
+    except OndeviceError:
+        raise
+    except Exception as error:  # whatever a corrupt file makes a reader raise
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    return "can be read"
+
+
+def _tokens(manifest: TranscribeManifest) -> str:
+    """The tokens are the pieces that transcripts were cut into."""
+    path = manifest.directory / PIECES_FILE
+    processor = importlib.import_module("sentencepiece").SentencePieceProcessor(model_file=str(path))
+    pieces = [processor.id_to_piece(i) for i in range(processor.vocab_size())]
+    for number, (piece, token) in enumerate(zip_longest(pieces, manifest.tokens)):
+        if piece != token:
+            raise InputError(f"{path}: piece {number} is {piece!r}, but the manifest's token is {token!r}")
+    return f"{len(pieces)} as in {PIECES_FILE}"
+
+
+def _vocoder(manifest: VoiceManifest) -> str:
+    return load_manifest(find_asset(manifest.vocoder), kind=VocoderManifest).name
 
 
 def _interpreter(manifest: Manifest) -> str:
@@ -161,7 +223,7 @@ def _run_checks(manifest: Manifest) -> Iterator[Check]:
     if (manifest.directory / PROOF_FILE).exists():
         yield _check("proof", partial(_proof, model, manifest.directory / PROOF_FILE))
     else:
-        yield Check("proof", SKIPPED, f"the asset has no {PROOF_FILE}")
+        yield Check("proof", FAILED, f"{manifest.directory}: no {PROOF_FILE}, which every export writes")
 
 
 def _signatures(model: LiteRtModel, manifest: Manifest) -> str:

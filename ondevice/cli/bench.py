@@ -91,10 +91,12 @@ def _number(value: float | None, width: int, places: int) -> str:
 
 
 def _step(step: "Step") -> str:
-    cached = " (the weights stay in the cache)" if step.floor_share > 1 else ""
+    said = f"step          {step.latency_ms:.3f} ms for {step.audio_ms:.0f} ms of audio"
+    if step.floor_ms is None or step.floor_share is None:
+        return said
+    cached = " (they stay in the cache)" if step.floor_share > 1 else ""
     return (
-        f"step          {step.latency_ms:.3f} ms for {step.audio_ms:.0f} ms of audio, the file read at "
-        f"{step.read_bytes_per_s / 1e9:.1f} GB/s; reading it from memory takes {step.floor_ms:.3f} ms: "
+        f"{said}; reading the encoder's weights from memory takes {step.floor_ms:.3f} ms: "
         f"{100 * step.floor_share:.0f} % of that speed{cached}"
     )
 

@@ -64,8 +64,11 @@ def rnnt(
     calibration_size: CalibrationSize = 32,
 ) -> None:
     """Export the recogniser: model.tflite, manifest.json and report.json, proven equal to the trained network."""
-    wanted = _wanted(quantize, max_size, target)
-    calibration = _calibration(calibrate, calibration_size) if wanted.precision == "int8-full" else []
+    wanted = _wanted(quantize, max_size, target, output, run)
+    if pronunciation and not lexicon:
+        raise InputError(f"--pronunciation {pronunciation}: says how words outside --lexicon sound; expected both")
+    _check_text(text)
+    calibration = _calibration(calibrate, calibration_size, wanted.precision == "int8-full", "--quantize int8-full")
     from export import exported
     from export.asset import build_asset
     from models.recipe import load_trained
@@ -169,19 +172,27 @@ def voice(
     calibration_size: CalibrationSize = 32,
 ) -> None:
     """Export a voice: model.tflite, manifest.json, pronunciation.npz and report.json, proven equal to the network."""
-    wanted = _wanted(quantize, max_size, target, for_edge_tpu="int8")
-    speech = _calibration(calibrate, calibration_size, "--target edgetpu") if wanted.edge_tpu else []
+    wanted = _wanted(quantize, max_size, target, output, run, for_edge_tpu="int8")
+    _check_text(text)
+    speech = _calibration(calibrate, calibration_size, wanted.edge_tpu, "--target edgetpu")
     from dataclasses import replace
 
     import numpy as np
 
     from export import exported
     from export.voice import build_voice
+    from ondevice.assets import find_asset, load_manifest
     from ondevice.audio import read_audio
     from ondevice.pronounce import Pronouncer
     from ondevice.speech_features import SPEECH_RATE_HZ, speech_mel, trim_silence
-    from ondevice.voice_manifest import VoiceManifest
+    from ondevice.voice_manifest import VocoderManifest, VoiceManifest
 
+    try:
+        load_manifest(find_asset(vocoder), kind=VocoderManifest)
+    except InputError as error:
+        if styles:
+            raise InputError(f"--vocoder: {error}; or --no-styles") from None
+        _say(f"--vocoder: {error}")
     made = _exported(run, VoiceManifest)
     about = _card(card, made)
     if made:
@@ -199,12 +210,9 @@ def voice(
 
     said = sentence(text, read_audio(recording, SPEECH_RATE_HZ))
     calibration = [sentence(u.text, u.samples(SPEECH_RATE_HZ)) for u in speech]
-    _tell(output, build_voice(trained, output, about, wanted, said, calibration, _say))
-    if styles:
-        from export.voice import measure_tokens
-
-        measure_tokens(output)
-        print(f"{output}: its style tokens are measured", file=sys.stderr)
+    if not said[0]:
+        raise InputError(f"--text {text!r}: nothing to say; expected what is said in {recording}")
+    _tell(output, build_voice(trained, output, about, wanted, said, calibration, _say, styles))
 
 
 def _voice_run(run: Path, pronunciation: Path, vocoder: str) -> Any:
@@ -220,10 +228,11 @@ def _voice_run(run: Path, pronunciation: Path, vocoder: str) -> Any:
         norm = json.loads((run / "norm.json").read_text(encoding="utf-8"))
         saved = json.loads((run / "neutral.json").read_text(encoding="utf-8"))
         neutral, reach = np.array(saved["style"], np.float32), float(saved["reach"])
+        scale = load_scale(run)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run}: {error}; expected the folder of a finished voice run") from None
     mean, std = (np.array(norm[name], np.float32) for name in ("mean", "std"))
-    return TrainedVoice(load_tacotron(run), mean, std, neutral, pronunciation, vocoder, load_scale(run), reach)
+    return TrainedVoice(load_tacotron(run), mean, std, neutral, pronunciation, vocoder, scale, reach)
 
 
 @app.command("vocoder")
@@ -240,7 +249,7 @@ def vocoder(
     target: Target = "cpu",
 ) -> None:
     """Export a vocoder: model.tflite, manifest.json and report.json, proven equal to the trained network."""
-    wanted = _wanted(quantize, max_size, target, for_edge_tpu=None)
+    wanted = _wanted(quantize, max_size, target, output, run, for_edge_tpu=None)
     from export import exported
     from export.voice import build_vocoder
     from models.train_vocoder import load_vocoder
@@ -286,9 +295,11 @@ def _exported(run: Path, kind: type) -> Any:
     """The manifest where an argument names an exported model; None where it is a folder of a training."""
     from ondevice.assets import find_asset, load_manifest
 
-    if (run / "config.json").exists() or (run.is_dir() and not (run / "manifest.json").exists()):
-        return None
-    return load_manifest(find_asset(run), kind=kind)
+    return None if _is_training(run) else load_manifest(find_asset(run), kind=kind)
+
+
+def _is_training(run: Path) -> bool:
+    return (run / "config.json").exists() or (run.is_dir() and not (run / "manifest.json").exists())
 
 
 def _card(path: Path | None, made: Any) -> Any:
@@ -301,10 +312,23 @@ def _card(path: Path | None, made: Any) -> Any:
     return Card.load(path) if path else exported.card(made)
 
 
-def _calibration(manifests: list[Path] | None, size: int, option: str = "--quantize int8-full") -> list[Any]:
-    """Recordings of train splits that set scales, evenly chosen. Raises InputError when there are none."""
+def _check_text(text: str) -> None:
+    """InputError where nothing is said."""
+    if not text.strip():
+        raise InputError(f"--text {text!r}: expected what is said in the recording")
+
+
+def _calibration(manifests: list[Path] | None, size: int, needed: bool, option: str) -> list[Any]:
+    """Recordings of train splits that set the scales of an option, evenly chosen.
+
+    Raises InputError when there are none and they are needed, or the other way round.
+    """
     from ondevice.utterances import read_utterances
 
+    if not needed:
+        if manifests:
+            raise InputError(f"--calibrate {manifests[0]}: only {option} has scales to set; expected both or neither")
+        return []
     if not manifests:
         raise InputError(f"{option}: expected --calibrate MANIFEST with it: speech that sets the scales")
     chosen = []
@@ -316,11 +340,17 @@ def _calibration(manifests: list[Path] | None, size: int, option: str = "--quant
     return chosen
 
 
-def _wanted(quantize: str, max_size: str | None, target: str, for_edge_tpu: str | None = "int8-full") -> Any:
+def _wanted(
+    quantize: str, max_size: str | None, target: str, output: Path, run: Path, for_edge_tpu: str | None = "int8-full"
+) -> Any:  # fmt: skip
     """What is asked for, after everything an export needs is found to be there; see `Wanted.parse`."""
     from ondevice.checkout import require_checkout
 
     require_checkout("export")
+    from export.writing import check_target
+    from ondevice.assets import find_asset
+
+    check_target(output, run if _is_training(run) else find_asset(run))
     from models.backend import start_backend
 
     start_backend()

@@ -11,8 +11,8 @@ def verify(
 ) -> None:
     """Check a model: its files, shapes, state and weights, and the calls recorded in its proof.npz.
 
-    A line for each check: ok, FAILED, or skipped where it could not be made.
-    The exit code is 1 if any failed.
+    A line for each check: ok, FAILED, skipped where it could not be made, or warning where something it needs is not
+    here. The exit code is 1 if any failed.
     """
     import json
     from dataclasses import asdict

@@ -15,6 +15,7 @@ tf = pytest.importorskip("tensorflow")
 
 from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
+from export.edge_parts import write_parts  # noqa: E402
 from export.edgetpu import Audit, audit, run_compiler, split_signatures  # noqa: E402
 from export.edgetpu_operators import Node, Tensor, limitation  # noqa: E402
 from ondevice.errors import FailureError, InputError  # noqa: E402
@@ -110,13 +111,14 @@ def test_float_edges_keep_their_conversions_on_the_cpu_and_no_more(functions: tu
     assert of(found, "head") == ["FULLY_CONNECTED", "CONCATENATION", "TANH"]
 
 
-def test_an_unsupported_operator_stops_the_rest() -> None:
+def test_an_unsupported_operator_stops_the_rest(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     before, after = keras.layers.Dense(4), keras.layers.Dense(4)
     x = keras.Input((4,))
     model = keras.Model(x, after(before(x)))
     rows = (lambda x: {"y": after(tf.gather(before(x), [2, 1, 0, 0], axis=1))}, {"x": (1, 4)})
-    found = audit(convert({"rows": rows}, model))
+    content = convert({"rows": rows}, model)
+    found = audit(content)
     first = found.first_fallback("rows")
     assert (first.name, first.index, first.reason) == ("GATHER", 1, "not supported")
     assert of(found, "rows") == ["FULLY_CONNECTED"]
@@ -125,6 +127,9 @@ def test_an_unsupported_operator_stops_the_rest() -> None:
         "rows: 1 of 3 operators map to the Edge TPU; first on the CPU: GATHER at 1 (not supported): "
     )
     assert "int8 [1, 4]" in found.lines()[0]
+    with pytest.raises(FailureError, match=r"rows would not run there as a whole: GATHER at 1 \(not supported"):
+        write_parts(tmp_path, {"rows": content})
+    assert not list(tmp_path.iterdir())
 
 
 def test_weights_by_channel_are_noted(both: bytes) -> None:

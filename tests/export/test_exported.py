@@ -1,5 +1,6 @@
 """An exported model gives back the network it was made of, out of which it can be exported another way."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,7 +32,7 @@ from models.vocoder import PRESETS as VOCODERS  # noqa: E402
 from models.vocoder import Vocoder  # noqa: E402
 from models.wavenet import TINY as TINY_WAVENET  # noqa: E402
 from models.wavenet import Wavenet  # noqa: E402
-from ondevice.assets import load_manifest  # noqa: E402
+from ondevice.assets import load_manifest, sha256_of  # noqa: E402
 from ondevice.cli import app  # noqa: E402
 from ondevice.errors import InputError  # noqa: E402
 from ondevice.features import LogMelConfig  # noqa: E402
@@ -45,6 +46,7 @@ from tests.ondevice.toy_voice import DICTIONARY  # noqa: E402
 CARD = Card("toy", "random weights", "CC0", search={"beam": 2}, metrics=[{"name": "WER", "value": 1.0}])
 RECORDING = Path(__file__).parents[2] / "assets" / "samples" / "an4-an36-fejs-b.opus"
 rng = np.random.default_rng(0)
+SENTENCE = ([11, 12, 3], rng.normal(size=(20, 80)).astype(np.float32))
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +82,7 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tacotron = shaken(Tacotron(VOICES["tiny"]))
     neutral = rng.normal(size=tacotron.config.style.width).astype(np.float32)
     trained = TrainedVoice(tacotron, np.full(80, -5.0), np.full(80, 2.0), neutral, folder / "toy.npz", "v", reach=0.5)
-    sentence = ([11, 12, 3], rng.normal(size=(20, 80)).astype(np.float32))
-    build_voice(trained, folder / "toy", CARD, Wanted("float32"), sentence)
+    build_voice(trained, folder / "toy", CARD, Wanted("float32"), SENTENCE)
     return folder / "toy"
 
 
@@ -109,16 +110,30 @@ def test_a_recogniser_is_made_the_same_again(recogniser: Path, tmp_path: Path) -
     trained, lexicon = exported.recogniser(manifest)
     assert lexicon is None
     assert replayed(recogniser, recogniser_endpoints(trained.rnnt)) < 0.05  # activations at 8 bits there
+    card = {"name": "toy", "description": "random", "licence": "CC0", "search": {"beam": 2}}
+    card |= {"metrics": list(CARD.metrics), "measured": sha256_of(recogniser / "model.tflite")}
+    (tmp_path / "card.json").write_text(json.dumps(card))
     done = CliRunner().invoke(
         app, ["export", "rnnt", os.fspath(recogniser), "--output", os.fspath(tmp_path / "again"),
-              "--recording", os.fspath(RECORDING), "--text", "one"],
+              "--recording", os.fspath(RECORDING), "--text", "one", "--card", os.fspath(tmp_path / "card.json")],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert (tmp_path / "again" / "model.tflite").read_bytes() == (recogniser / "model.tflite").read_bytes()
     again = load_manifest(tmp_path / "again", kind=TranscribeManifest)
     assert (again.search, again.feature_mean) == (manifest.search, manifest.feature_mean)
-    assert manifest.metrics
-    assert not again.metrics  # not measured of this file
+    assert list(again.metrics) == list(CARD.metrics)  # measured of the same file
+
+
+def test_metrics_stay_with_the_file_they_were_measured_of(recogniser: Path) -> None:
+    said: list[str] = []
+    model = recogniser / "model.tflite"
+    assert CARD.metrics_of(model, said.append) == []  # it does not say of which file they are
+    assert said == ["toy: without the card's metrics, whose `measured` is not the SHA-256 of this model.tflite"]
+    assert replace(CARD, measured=sha256_of(model)).metrics_of(model, said.append) == list(CARD.metrics)
+    assert Card("toy", "random", "CC0").metrics_of(model, said.append) == []
+    assert len(said) == 1
+    assert not load_manifest(recogniser).metrics
+    assert not exported.card(load_manifest(recogniser)).metrics
 
 
 def test_a_voice_says_the_same_again(voice: Path) -> None:
@@ -127,6 +142,16 @@ def test_a_voice_says_the_same_again(voice: Path) -> None:
     assert replayed(voice, voice_endpoints(trained.tacotron)) < 1e-4
     assert trained.reach == 0.5
     np.testing.assert_array_equal(trained.neutral, manifest.neutral_style[0])
+
+
+def test_a_voice_whose_tokens_cannot_be_measured_is_not_written(
+    voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.voice.to_tflite", lambda *_: (voice / "model.tflite").read_bytes())
+    trained = exported.voice(load_manifest(voice, kind=VoiceManifest))
+    with pytest.raises(InputError, match="unknown model 'v'"):
+        build_voice(trained, tmp_path / "again", CARD, Wanted("float32"), SENTENCE, styles=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_vocoder_sounds_the_same_again(vocoder: Path) -> None:
@@ -175,7 +200,13 @@ def test_what_cannot_be_taken_apart_is_named(
     [
         (["rnnt", "nowhere", "--text", "x"], "unknown model 'nowhere'"),
         (["rnnt", "vocoder", "--text", "x"], "expected"),
-        (["vocoder", "assets"], "--card: expected a model card"),
+        (["vocoder", "tests"], "--card: expected a model card"),
+        (["rnnt", "rnnt", "--text", " "], "--text ' ': expected what is said in the recording"),
+        (["rnnt", "rnnt", "--text", "x", "--pronunciation", "p.npz"], "--pronunciation p.npz: says how words outside"),
+        (["rnnt", "rnnt", "--text", "x", "--calibrate", "m.jsonl"], "--calibrate m.jsonl: only --quantize int8-full"),
+        (["voice", "tacotron", "--text", "x", "--calibrate", "m.jsonl"], "m.jsonl: only --target edgetpu has scales"),
+        (["voice", "tacotron", "--text", "x", "--vocoder", "v"], "--vocoder: unknown model 'v'"),
+        (["voice", "tacotron", "--text", "?"], "--text '?': nothing to say"),
     ],
 )
 def test_a_wrong_source_is_said_in_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -184,3 +215,22 @@ def test_a_wrong_source_is_said_in_one_line(arguments: list[str], message: str, 
     assert isinstance(done.exception, InputError)
     assert message in str(done.exception)
     assert not (tmp_path / "a").exists()
+
+
+def test_the_source_and_folders_of_others_are_never_replaced(recogniser: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "diary.txt").write_text("today")
+    for target, message in ((recogniser, "is read from there"), (tmp_path / "home", "it holds diary.txt and no")):
+        more = ["--output", os.fspath(target), "--recording", os.fspath(RECORDING), "--text", "one"]
+        done = CliRunner().invoke(app, ["export", "rnnt", os.fspath(recogniser), *more])
+        assert isinstance(done.exception, InputError)
+        assert message in str(done.exception)
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["diary.txt"]
+
+
+def test_weights_that_are_no_numbers_are_named_before_any_work(tmp_path: Path) -> None:
+    made = shaken(Vocoder(VOCODERS["tiny"]))
+    made.weights[3].assign(np.full(made.weights[3].shape, np.nan, np.float32))
+    with pytest.raises(InputError, match=r"the trained network has NaN or infinite values in embed/"):
+        build_vocoder(made, tmp_path / "toy", CARD, Wanted(), np.zeros((9, 80), np.float32))
+    assert not list(tmp_path.iterdir())

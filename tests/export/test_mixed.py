@@ -1,6 +1,7 @@
 """Weights at fewer bits: layers are known by name, sizes are kept, errors are what was measured."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from export.rnnt import convert, keras_steps, tflite_steps  # noqa: E402
 from models.rnnt import Rnnt, RnntConfig  # noqa: E402
 from ondevice.errors import InputError  # noqa: E402
 from ondevice.litert import LiteRtModel  # noqa: E402
+from ondevice.onnx_peer import onnx_signatures  # noqa: E402
 
 CONFIG = RnntConfig(
     features=24, encoder_layers=3, encoder_units=64, encoder_projection=32, reduction_after=1, predictor_layers=1,
@@ -128,10 +130,26 @@ def test_one_narrow_layer_is_only_that_layer(source: bytes, layers: Sequence[Lay
 
 
 def test_a_size_that_cannot_be_reached_says_the_smallest(source: bytes, rnnt: Rnnt, error: Call) -> None:
-    with pytest.raises(InputError, match=r"cannot be reached; the smallest is 0\.\d+ MB"):
+    with pytest.raises(InputError, match=r"cannot be reached at mixed; the smallest is 0\.\d+ MB$"):
         mix(source, weights_of(rnnt), error, 1000)
-    with pytest.raises(InputError, match="cannot be reached"):
+    with pytest.raises(InputError, match=r"at float32; the smallest is 0\.\d+ MB; mixed or int4 may reach less"):
         Wanted.parse("float32", "1kB").make(lambda _: b"", source, weights_of(rnnt), error)
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+def test_narrow_and_half_wide_files_are_timed_in_onnx_too(
+    rnnt: Rnnt, source: bytes, layers: Sequence[Layer], tmp_path: Path, narrow: bool
+) -> None:
+    for name in ("onnx", "onnxruntime"):
+        pytest.importorskip(name)
+    four = dict.fromkeys((layer.name for layer in layers), 4)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(at_bits(prepared(source), layers, four) if narrow else convert(rnnt, "float16"))
+    like, rng = LiteRtModel(path).signatures, np.random.default_rng(0)
+    peers = {name: peer for precision, name, _, peer in onnx_signatures(path, like, 1) if precision == "float32"}
+    inputs = {name: rng.normal(size=(1, CONFIG.joiner)).astype(np.float32) for name in ("encoded", "predicted")}
+    made, expected = (signatures["joiner"](inputs)["logits"] for signatures in (peers, like))
+    assert relative_error(expected, made)[1] < 0.02
 
 
 @pytest.mark.parametrize("count", [0, 1, 6, 7])

@@ -289,4 +289,5 @@ def test_a_report_is_one_page_with_what_was_measured(tacotron: Tacotron, tmp_pat
         f"{report['bytes']['float32'] / 1e6:.4g}",
     ):
         assert text in page
-    assert {check.status for check in verify(tmp_path / "toy")} <= {"ok", "skipped"}
+    # its vocoder is not here
+    assert {check.status for check in verify(tmp_path / "toy")} <= {"ok", "skipped", "warning"}

@@ -11,11 +11,13 @@ import soundfile
 import typer
 from typer.testing import CliRunner
 
+from ondevice import bench as module
 from ondevice.assets import load_manifest
-from ondevice.bench import BenchConfig, latency, measure, parse_threads, weights_of
+from ondevice.bench import BenchConfig, Weights, latency, measure, parse_threads, weights_of
 from ondevice.cli.bench import bench
-from ondevice.errors import InputError
+from ondevice.errors import FailureError, InputError
 from ondevice.graph import Graph, Operator, Subgraph, Tensor, read_graph
+from ondevice.onnx_peer import require
 from ondevice.opening import open_model
 from ondevice.trial import run_steps, seeded_inputs, zero_state
 from tests.ondevice.toy import BANDS, JOINER, STEP_FRAMES, TOKENS, UNITS
@@ -70,8 +72,34 @@ def test_json_holds_every_measurement_for_each_number_of_threads(toy_asset: Path
         assert run["pipeline"]["real_time_factor"] > 0
         step, encoder = run["step"], run["signatures"]["encoder"]
         assert step["latency_ms"] == pytest.approx(encoder["p50_ms"])
-        assert step["floor_ms"] == pytest.approx(1000 * report["model_bytes"] / report["bandwidth_bytes_per_s"])
+        read_bytes = encoder["read_bytes_per_s"] * encoder["p50_ms"] / 1000
+        assert 0 < read_bytes < report["model_bytes"]
+        assert step["floor_ms"] == pytest.approx(1000 * read_bytes / report["bandwidth_bytes_per_s"])
         assert step["floor_share"] == pytest.approx(step["floor_ms"] / step["latency_ms"])
+
+
+def test_a_file_that_does_not_tell_what_is_read_has_no_floor(
+    toy_asset: Path, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ondevice.bench.weights_of", lambda _: {"encoder": Weights(1000, None)})
+    done = runner.invoke(app, [str(toy_asset), "--runs", "2", "--audio", str(recording)], catch_exceptions=False)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("step")]
+    assert line.endswith("ms of audio")
+
+
+def test_the_memory_is_read_after_the_pipeline_and_before_anything_else(
+    toy_asset: Path, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def noted(name: str) -> None:
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, **k: (order.append(name), function(*a, **k))[1])
+
+    for name in ("_hear", "peak_memory_mb", "bandwidth_bytes_per_s", "read_graph"):
+        noted(name)
+    measure(str(toy_asset), BenchConfig((1, 2), runs=2, audio=str(recording)))
+    assert order == ["_hear", "peak_memory_mb"] * 2 + ["bandwidth_bytes_per_s", "read_graph"]
 
 
 def test_the_table_has_a_row_for_each_signature(toy_asset: Path, recording: Path) -> None:
@@ -137,6 +165,32 @@ def test_wrong_arguments(toy_asset: Path, toy_voice: Path, recording: Path, tmp_
     assert wrong(toy_asset, "--warmup", -1) == "warmup -1: expected a whole number of at least 0"
     assert "missing.wav" in wrong(toy_asset, "--audio", tmp_path / "missing.wav")
     assert "does not hear" in wrong(toy_voice, "--audio", recording)
+
+
+def test_what_cannot_be_translated_to_onnx_is_said_before_anything_is_measured(
+    toy_asset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnx", "onnxruntime"):
+        pytest.importorskip(name)
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    flatbuffers = pytest.importorskip("flatbuffers")
+    model = schema.ModelT.InitFromPackedBuf((toy_asset / "model.tflite").read_bytes(), 0)
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.type = schema.TensorType.INT8
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    (tmp_path / "model.tflite").write_bytes(bytes(builder.Output()))
+    with pytest.raises(FailureError, match=r"against onnx: .* cannot be .* to ONNX; expected a file at float32"):
+        require(tmp_path / "model.tflite")
+
+    def refuse(path: Path) -> None:
+        raise FailureError(f"{path.name}: no")
+
+    monkeypatch.setattr(module, "require_onnx", refuse)
+    monkeypatch.setattr(module, "open_model", lambda *_: pytest.fail("it was measured"))
+    with pytest.raises(FailureError, match=r"^model\.tflite: no$"):
+        measure(str(toy_asset), BenchConfig(against="onnx"))
 
 
 def test_latencies_leave_out_the_first_call_and_the_warmup() -> None:

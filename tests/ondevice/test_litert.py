@@ -52,6 +52,16 @@ def test_many_rows_are_each_what_they_are_alone(toy_asset: Path, resizes: bool) 
         np.testing.assert_array_equal(row, alone[0])
 
 
+@pytest.mark.parametrize(("name", "resizes"), [("ai_edge_litert", True), ("tflite_runtime", False)])
+def test_no_rows_at_once_where_the_interpreter_would_crash(
+    toy_asset: Path, monkeypatch: pytest.MonkeyPatch, name: str, resizes: bool
+) -> None:
+    backend = replace(choose_backend(), name=name)
+    monkeypatch.setattr(litert, "choose_backend", lambda *_: backend)
+    model = LiteRtModel(toy_asset / "model.tflite")
+    assert all(signature._resizes is resizes for signature in model.signatures.values())
+
+
 def test_outputs_are_not_overwritten_by_the_next_call(toy_asset: Path) -> None:
     predictor = open_model(load_manifest(toy_asset)).signatures["predictor"]
     zeros = np.zeros((1, UNITS), np.float32)

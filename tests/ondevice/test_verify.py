@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,8 +35,10 @@ def two_states(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def asset(toy_asset: Path, tmp_path: Path) -> Path:
-    """A copy of the toy to break."""
-    return shutil.copytree(toy_asset, tmp_path / "copy")
+    """A copy of the toy, with a proof, to break."""
+    copy = shutil.copytree(toy_asset, tmp_path / "copy")
+    write_proof(copy / PROOF_FILE, records_of(copy))
+    return copy
 
 
 def build(directory: Path, next_state: Callable[[Any, Any], dict[str, Any]], used: bool = True) -> Path:
@@ -74,6 +78,7 @@ def build(directory: Path, next_state: Callable[[Any, Any], dict[str, Any]], use
     manifest = manifest_values(directory)
     manifest["signatures"]["encoder"]["state"] = {"encoder_h0": [1, UNITS], "encoder_h1": [1, UNITS]}
     write_manifest(directory, manifest)
+    write_proof(directory / PROOF_FILE, records_of(directory))
     return directory
 
 
@@ -117,20 +122,71 @@ def records_of(directory: Path) -> dict[str, list[RecordedCall]]:
     return records
 
 
-def test_a_whole_asset_passes_every_check(toy_asset: Path) -> None:
-    done = runner.invoke(app, [str(toy_asset)], catch_exceptions=False)
+def test_a_whole_asset_passes_every_check(asset: Path) -> None:
+    done = runner.invoke(app, [str(asset)], catch_exceptions=False)
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
-    assert all(line.split()[0] == "ok" for line in lines[:-1])
-    assert lines[-1].startswith("skipped  proof")
+    assert all(line.split()[0] == "ok" for line in lines)
+    assert lines[-1].startswith("ok       proof")
     for name in ("manifest", "file model.tflite", "interpreter", "signatures", "state encoder", "finite joiner"):
         assert any(line.startswith(f"ok       {name} ") for line in lines), name
-    assert {"weights present", "weights finite"} <= set(outcome(toy_asset))
+    assert {"weights present", "weights finite"} <= set(outcome(asset))
 
 
-def test_voices_and_vocoders_pass(toy_voice: Path) -> None:
+def test_an_asset_without_its_proof_fails(asset: Path) -> None:
+    (asset / PROOF_FILE).unlink()
+    assert failed(asset) == {"proof"}
+    assert "no proof.npz, which every export writes" in outcome(asset)["proof"].detail
+
+
+def test_voices_and_vocoders_pass(toy_voice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONDEVICE_ASSETS", str(toy_voice.parent))
     assert not failed(toy_voice)
     assert not failed(toy_voice.parent / "toy-vocoder")
+    found = outcome(toy_voice)
+    assert (found["open pronunciation.npz"].status, found["vocoder"].detail) == (OK, "toy-vocoder")
+
+
+def test_a_vocoder_that_is_not_here_is_a_warning(toy_voice: Path, tmp_path: Path) -> None:
+    alone = shutil.copytree(toy_voice, tmp_path / "alone")
+    change_manifest(alone, lambda v: v.update(vocoder="no-such-vocoder"))
+    done = runner.invoke(app, [str(alone)], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "warning  vocoder            unknown model 'no-such-vocoder'" in done.stdout
+
+
+def put(directory: Path, name: str, content: bytes) -> None:
+    """A file of the asset, listed as it is."""
+    (directory / name).write_bytes(content)
+    entry = {"sha256": sha256_of(directory / name), "bytes": len(content)}
+    change_manifest(directory, lambda values: values["files"].update({name: entry}))
+
+
+def test_files_that_are_listed_are_opened(with_lm: Path, toy_voice: Path, tmp_path: Path) -> None:
+    assert outcome(with_lm)["open lm.npz"].status == OK
+    asset, voice = (shutil.copytree(source, tmp_path / source.name) for source in (with_lm, toy_voice))
+    put(asset, "lm.npz", (asset / "lm.npz").read_bytes()[:-30])
+    put(voice, "pronunciation.npz", b"xx")
+    assert failed(asset) == {"open lm.npz", "proof"}  # the toy has none
+    assert failed(voice) == {"open pronunciation.npz"}
+
+
+def test_tokens_are_the_pieces(asset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Processor:
+        def __init__(self, model_file: str) -> None:
+            assert model_file == str(asset / "pieces.model")
+
+        vocab_size = staticmethod(lambda: len(TOKENS))
+        id_to_piece = staticmethod(lambda i: TOKENS[i])
+
+    put(asset, "pieces.model", b"pieces")
+    monkeypatch.setitem(sys.modules, "sentencepiece", SimpleNamespace(SentencePieceProcessor=Processor))
+    assert outcome(asset)["tokens"].detail == f"{len(TOKENS)} as in pieces.model"
+    change_manifest(asset, lambda v: v.update(tokens=[*TOKENS[:2], TOKENS[3], TOKENS[2], *TOKENS[4:]]))
+    assert failed(asset) == {"tokens"}
+    assert f"piece 2 is {TOKENS[2]!r}, but the manifest's token is {TOKENS[3]!r}" in outcome(asset)["tokens"].detail
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    assert outcome(asset)["tokens"].status == SKIPPED
 
 
 def test_json_says_the_same(asset: Path) -> None:
