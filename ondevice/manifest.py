@@ -40,6 +40,7 @@ SECOND_PASS_RANGES: dict[str, tuple[float, float]] = {
     "transducer_weight": (0.0, 5.0),
     "proposals": (1, 100),
     "crossings": (0, 10),
+    "silence_margin": (0.0, 100.0),
 }
 _WHOLE = ("beam", "max_symbols", "proposals", "crossings")
 

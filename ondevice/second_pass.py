@@ -35,6 +35,7 @@ IMPOSSIBLE = -1e4  # least log probability of a piece, so that differences of su
 MARGIN = 50.0  # frames at which a sequence is so much less likely than at its likeliest are left out
 AHEAD = 32  # frames that a sequence is followed on at a time
 MOST_FRAMES = 2000  # two minutes: what is longer stays as the first pass heard it
+MOST_SILENCE = 8.0  # so that words after a long silence are not lost in it
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class SecondPassConfig:
     transducer_weight: float = 1.0
     proposals: int = 6  # the transducer is asked about, at a time
     crossings: int = 2  # times that the best reading is crossed with what else was proposed, while that helps
+    silence_margin: float = 0.1  # a frame, up to MOST_SILENCE: words that are worth no more over silence are noise
 
     @property
     def bias_weight(self) -> float:
@@ -119,13 +121,9 @@ class Lattice(NamedTuple):
 class Node:
     """A sequence of pieces that proposals begin with."""
 
-    __slots__ = (
-        "arrival", "bias_state", "children", "known", "lattice", "lm_state", "predicted", "state", "token"
-    )  # fmt: skip
+    __slots__ = "arrival", "bias_state", "children", "known", "lattice", "lm_state", "predicted", "state", "token"
 
-    def __init__(
-        self, token: int, lm_state: WordState, bias_state: BiasState | None, known: float
-    ) -> None:  # fmt: skip
+    def __init__(self, token: int, lm_state: WordState, bias_state: BiasState | None, known: float) -> None:
         self.token = token
         self.children: dict[int, Node] = {}
         self.lm_state, self.bias_state = lm_state, bias_state
@@ -173,8 +171,9 @@ class SecondPass:
         bias_state = self._bias.initial_state() if self._bias else None
         root = Node(self._model.blank, self._lm.initial_state(), bias_state, 0.0)
         root.predicted, root.state = self._model.predict(root.token, self._model.initial_state())
-        proposals = {_text(proposal): proposal for proposal in self._proposals(first)}
-        readings = self._judged(root, list(proposals.values()))
+        (silence,) = self._judged(root, [()])
+        proposals = {text: proposal for proposal in self._proposals(first) if (text := _text(proposal))}
+        readings = [silence, *self._judged(root, list(proposals.values()))]
         for _ in range(self._config.crossings):
             best = max(readings, key=_score)
             crossed = {_text(p): p for other in proposals.values() for p in _crossed(best.proposal, other)}
@@ -183,7 +182,10 @@ class SecondPass:
             readings += self._judged(root, list(fresh.values()))
             if max(readings, key=_score) is best:
                 break
-        return [reading.decoded for reading in sorted(readings, key=_score, reverse=True)]
+        readings.sort(key=_score, reverse=True)
+        if readings[0].score < silence.score + min(self._config.silence_margin * len(self._encoded), MOST_SILENCE):
+            readings = [silence, *(reading for reading in readings if reading is not silence)]
+        return [reading.decoded for reading in readings]
 
     def _judged(self, root: Node, proposals: Sequence[Proposal]) -> list[Reading]:
         """Readings of the proposals that score best before the transducer is asked, with its word on them."""

@@ -19,7 +19,7 @@ from tests.ondevice.word_sounds import AA, IY, PHONES, PIECES, B, ctc, make_lexi
 FRAMES, SYMBOLS = 3, len(PHONES) + 1
 EVERYTHING = SecondPassConfig(
     beam=1000, margin=1e9, phone_margin=1e9, proposals=1000, lm_weight=0.7, word_bonus=0.3,
-    transducer_weight=0.6,
+    transducer_weight=0.6, silence_margin=0.0,
 )  # fmt: skip
 
 
@@ -150,6 +150,31 @@ def test_sounds_correct_what_the_transducer_misheard(word_lexicon: SoundLexicon,
     assert PIECES.text(deaf.n_best([])[0].tokens) == "ba ab"
 
 
+def test_words_that_are_worth_little_over_silence_are_noise(
+    word_lexicon: SoundLexicon, word_lm: WordLm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sounds = np.full((2 * FRAMES, SYMBOLS), -9.0, np.float32)
+    for frame, phone in enumerate([B, AA, 0, AA, B, 0]):
+        sounds[frame, phone] = 5.0
+
+    def heard(silence_margin: float) -> list[Decoded]:
+        config = SecondPassConfig(silence_margin=silence_margin)
+        second = make_pass(word_lexicon, word_lm, Tables(len(PIECES), 3), config)
+        listen(second, sounds)
+        return second.n_best([])
+
+    words = heard(0.0)
+    texts = [PIECES.text(reading.tokens) for reading in words]
+    worth = words[0].score - words[texts.index("")].score
+    assert worth > 0
+    monkeypatch.setattr(second_pass, "MOST_SILENCE", np.inf)
+    assert [PIECES.text(reading.tokens) for reading in heard(0.99 * worth / FRAMES)] == texts
+    others = [text for text in texts if text]
+    assert [PIECES.text(reading.tokens) for reading in heard(1.01 * worth / FRAMES)] == ["", *others]
+    monkeypatch.setattr(second_pass, "MOST_SILENCE", 0.99 * worth)  # long silence before words does not drown them
+    assert [PIECES.text(reading.tokens) for reading in heard(100.0)] == texts
+
+
 def test_a_word_that_no_list_knows_can_win_by_its_letters(word_lm: WordLm) -> None:
     class Said:
         """Knows that bab is said B AA B."""
@@ -218,7 +243,7 @@ def test_the_transducer_is_asked_about_few_proposals(word_lexicon: SoundLexicon,
         config = SecondPassConfig(proposals=2, margin=30, crossings=crossings)
         second = make_pass(word_lexicon, word_lm, Tables(len(PIECES)), config)
         listen(second, random_sounds(2 * FRAMES))
-        assert len(second.n_best([])) <= 2 * (1 + crossings)
+        assert len(second.n_best([])) <= 1 + 2 * (1 + crossings)  # silence always
 
 
 def test_an_utterance_without_frames_or_beyond_two_minutes_stays_as_it_was(
