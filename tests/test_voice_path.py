@@ -91,7 +91,7 @@ def assets(runs: Path) -> Path:
         ONDEVICE_ASSETS=str(runs / "assets"),
     )  # fmt: skip
     assert [line.split("  ")[0] for line in made.stdout.splitlines()] == ["float32", "dynamic-int8", "with 8-bit parts"]
-    assert re.search(r"postnet\.tflite: (\d+) of \1 operators on the Edge TPU; not compiled", made.stderr)
+    assert re.search(r"postnet\.tflite: \d+ operators on the Edge TPU; not compiled", made.stderr)
     return runs / "assets"
 
 

@@ -228,8 +228,11 @@ def test_an_export_at_8_bits_everywhere_hears_and_has_parts_for_an_edge_tpu(
     done = ondevice(
         "export", "rnnt", run, "--output", asset, *options, "--target", "edgetpu", "--calibrate", corpus
     )  # fmt: skip
+    assert done.returncode == 1  # a mean over five values, which no published size has
+    assert "--target edgetpu: encoder would not run there as a whole: MEAN" in done.stderr.splitlines()[-1]
+    assert not asset.exists()
+    done = ondevice("export", "rnnt", run, "--output", asset, *options, "--calibrate", corpus)
     assert done.returncode == 0, done.stderr
-    assert "encoder.tflite:" in done.stderr
     done = ondevice("transcribe", corpus / "0.wav", "--model", asset)
     assert done.returncode == 0, done.stderr
 

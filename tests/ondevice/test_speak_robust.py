@@ -25,7 +25,10 @@ from tests.ondevice.test_speak import SHORT, ondevice
 
 RATE_HZ = 24_000
 COMMAND = [sys.executable, "-m", "ondevice"]
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pipes")
+posix = pytest.mark.skipif(
+    os.name != "posix" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN,
+    reason="needs POSIX signals and pipes, and no nohup",
+)
 
 
 @pytest.fixture(scope="module")
