@@ -29,14 +29,14 @@ from export.recorder import Recorder
 from export.rnnt import convert, keras_steps, run_steps, signatures, tflite_steps
 from export.writing import CURVES, REPORT, beside, put
 from models.greedy import greedy_tokens
-from models.pieces import PIECES_FILE, load_pieces, piece_list
+from models.pieces import load_pieces, piece_list
 from models.recipe import Trained
 from ondevice.assets import load_manifest, sha256_of
 from ondevice.endpoint import EndpointConfig
 from ondevice.errors import FailureError, InputError
 from ondevice.features import LogMel, stack_frames
 from ondevice.litert import LiteRtModel
-from ondevice.manifest import FORMAT, LEXICON_FILE, LM_FILE
+from ondevice.manifest import FORMAT, LEXICON_FILE, LM_FILE, PIECES_FILE
 from ondevice.manifest_base import EMBEDDING_FILE, MANIFEST, MODEL_FILE
 from ondevice.normalize import english
 from ondevice.opening import open_model

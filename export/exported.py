@@ -17,7 +17,6 @@ from export.rnnt import endpoints as recogniser_endpoints
 from export.tacotron import endpoints as voice_endpoints
 from export.vocoder import vocoder_endpoints
 from export.voice import TrainedVoice
-from models.pieces import PIECES_FILE
 from models.recipe import Trained
 from models.rnnt import PRESETS as RECOGNISERS
 from models.rnnt import Rnnt
@@ -29,7 +28,7 @@ from models.vocoder_start import take_vocoder
 from models.voice_start import take_voice
 from models.warm_start import take_weights
 from ondevice.errors import InputError
-from ondevice.manifest import TranscribeManifest
+from ondevice.manifest import PIECES_FILE, TranscribeManifest
 from ondevice.manifest_base import Manifest
 from ondevice.phonemes import SYMBOLS
 from ondevice.sound_lexicon import SoundLexicon

@@ -8,7 +8,6 @@ import sentencepiece
 
 from ondevice.errors import InputError
 
-PIECES_FILE = "pieces.model"
 BLANK_PIECE, UNKNOWN_PIECE = "<blk>", "<unk>"
 
 

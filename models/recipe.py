@@ -21,14 +21,14 @@ from models.batches import AugmentConfig, BatchMaker
 from models.corpora import fingerprint, read_corpus
 from models.feature_store import FeatureStore, Variant, write_store
 from models.phones import Lexicon
-from models.pieces import PIECES_FILE, load_pieces, train_pieces
+from models.pieces import load_pieces, train_pieces
 from models.rnnt import PRESETS, Rnnt, RnntConfig
 from models.rnnt_training import LossConfig, RnntTrainer
 from models.train_rnnt import Run, TrainConfig
 from models.warm_start import start_from
 from ondevice.errors import InputError
 from ondevice.features import LogMelConfig
-from ondevice.manifest import TranscribeManifest
+from ondevice.manifest import PIECES_FILE, TranscribeManifest
 from ondevice.manifest_base import MODEL_FILE
 
 _log = logging.getLogger(__name__)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from ondevice.errors import FailureError, InputError
 from ondevice.manifest_base import REQUIREMENT
+from ondevice.pages import release_pages
 from ondevice.quiet import quiet_stderr
 
 Array = npt.NDArray[Any]
@@ -172,6 +173,7 @@ class LiteRtModel:
         self.on_edge_tpu: list[str] = []  # signatures that run there: see `ondevice.opening`
         resizes = not delegate and self.backend.name not in _FIXED
         self.signatures = {n: Signature(self._interpreter.get_signature_runner(n), self._lock, resizes) for n in names}
+        release_pages(self.path)
 
     @property
     def runs_on(self) -> str:

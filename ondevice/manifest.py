@@ -18,6 +18,7 @@ from ondevice.voice_manifest import parse_vocoder, parse_voice
 FORMAT = 1
 LM_FILE = "lm.npz"
 LEXICON_FILE = "lexicon.npz"
+PIECES_FILE = "pieces.model"  # for a training that starts here
 
 # Decoding defaults a manifest may set: (lowest, highest) value allowed.
 SEARCH_RANGES: dict[str, tuple[float, float]] = {

@@ -23,7 +23,7 @@ from ondevice.assets import find_asset, load_manifest, read_json, verify_file
 from ondevice.errors import InputError, OndeviceError
 from ondevice.graph import read_graph
 from ondevice.litert import Array, LiteRtModel, Signature, choose_backend
-from ondevice.manifest import LEXICON_FILE, LM_FILE, TranscribeManifest, parse_manifest
+from ondevice.manifest import LEXICON_FILE, LM_FILE, PIECES_FILE, TranscribeManifest, parse_manifest
 from ondevice.manifest_base import EMBEDDING_FILE, MANIFEST, MODEL_FILE, FileInfo, Manifest, SignatureSpec
 from ondevice.opening import load_embedding, look_up, open_model
 from ondevice.pronounce import Pronouncer
@@ -33,7 +33,7 @@ from ondevice.trial import run_steps, seeded_inputs, state_of, zero_state
 from ondevice.voice_manifest import PRONUNCIATION_FILE, VocoderManifest, VoiceManifest
 from ondevice.wordlm import load_lm
 
-PROOF_FILE, PIECES_FILE = "proof.npz", "pieces.model"
+PROOF_FILE = "proof.npz"
 OK, FAILED, SKIPPED, WARNING = "ok", "FAILED", "skipped", "warning"
 CALLS = 2  # of each signature in a proof
 SAME, ELSEWHERE = 1e-3, 2e-2  # relative RMS error allowed: same interpreter and machine, any other

@@ -8,10 +8,11 @@ import pytest
 
 pytest.importorskip("keras")
 
-from models.pieces import PIECES_FILE, load_pieces
+from models.pieces import load_pieces
 from models.recipe import _check_sizes, load_trained
 from models.rnnt import TINY
 from ondevice.errors import InputError
+from ondevice.manifest import PIECES_FILE
 
 
 def test_a_training_goes_on_with_its_own_sizes_only(tmp_path: Path) -> None:
