@@ -199,7 +199,7 @@ def precisions(synthesizers: Sequence[Synthesizer], recordings: Sequence[Recordi
     texts = [text for text, _ in recordings]
     recognisers = {"PocketSphinx": pocketsphinx(), "rnnt": Transcriber(Recognizer.load("rnnt"))}
     columns = "".join(f"{name + ' WER':>18}" for name in recognisers)
-    print(f"{'voice':<25}{'vocoder':<15}{'MB':>6}{columns}{'MCD13 (DTW)':>13}   {len(texts)} recordings")
+    print(f"{'voice':<27}{'vocoder':<15}{'MB':>6}{columns}{'MCD13 (DTW)':>13}   {len(texts)} recordings")
     for each in synthesizers:
         parts = use_parts(each)
         spoken = [{text: each(text, seed=seed) for text in dict.fromkeys(texts)} for seed in SEEDS]
@@ -208,7 +208,7 @@ def precisions(synthesizers: Sequence[Synthesizer], recordings: Sequence[Recordi
         mcd = float(np.mean([mcd13_dtw(x, y, SPEECH_RATE_HZ) for (_, x), y in zip(recordings, styled, strict=True)]))
         size = sum(m.files["model.tflite"].bytes for m in (each.voice, each.vocoder)) / 1e6
         rows, name = "".join(f"{wer:18.1%}" for wer in wers), each.voice.precision + (", 8-bit parts" if parts else "")
-        print(f"{name:<25}{each.vocoder.precision:<15}{size:6.1f}{rows}{mcd:10.2f} dB", flush=True)
+        print(f"{name:<27}{each.vocoder.precision:<15}{size:6.1f}{rows}{mcd:10.2f} dB", flush=True)
 
 
 def use_parts(synthesizer: Synthesizer) -> bool:
