@@ -36,13 +36,14 @@ from ondevice.endpoint import EndpointConfig
 from ondevice.errors import FailureError, InputError
 from ondevice.features import LogMel, stack_frames
 from ondevice.litert import LiteRtModel
-from ondevice.manifest import FORMAT, LEXICON_FILE, LM_FILE, PIECES_FILE
+from ondevice.manifest import FORMAT, LEXICON_FILE, LM_FILE, PIECES_FILE, VAD_FILE
 from ondevice.manifest_base import EMBEDDING_FILE, MANIFEST, MODEL_FILE
 from ondevice.normalize import english
 from ondevice.opening import open_model
 from ondevice.recognizer import TAIL_S, Recognizer, RecognizerConfig
 from ondevice.sound_lexicon import SoundLexicon
 from ondevice.utterances import Utterance
+from ondevice.vad import SpeechDetector
 from ondevice.verify import PROOF_FILE, RecordedCall, write_proof
 
 
@@ -142,7 +143,7 @@ def word_errors(trained: Trained, assets: Mapping[str, Path], utterances: Sequen
     texts = [english(utterance.text) for utterance in utterances]
     samples = [utterance.samples(trained.features.rate_hz) for utterance in utterances]
     heard = {"keras": keras_texts(trained, samples)}
-    greedy = RecognizerConfig(beam=1, endpoint=EndpointConfig(silence_s=0))
+    greedy = RecognizerConfig(beam=1, vad=False, endpoint=EndpointConfig(silence_s=0))
     for precision, path in assets.items():
         recognizer = Recognizer(load_manifest(path), greedy)
         heard[precision] = [" ".join(result.text for result in recognizer.transcribe(x)) for x in samples]
@@ -172,14 +173,14 @@ def keras_texts(trained: Trained, recordings: Sequence[np.ndarray], batch: int =
 def build_asset(
     trained: Trained, target: Path, card: Card, wanted: Wanted, utterance: tuple[np.ndarray, str],
     lm: Path | None = None, labelled: Sequence[Utterance] = (), curves: Path | None = None, say: Say = quiet,
-    calibration: Sequence[Utterance] = (), lexicon: SoundLexicon | None = None,
+    calibration: Sequence[Utterance] = (), lexicon: SoundLexicon | None = None, vad: SpeechDetector | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the asset `target` (replacing one that is there) and return its report.
 
     utterance: samples [n] and their text, a real recording over which the files are compared with Keras;
     labelled: recordings on which the word error rates of Keras, float and quantised files are compared, and of every
     mixture of bits on the way to a mixed one; curves: a picture of the training that goes along; calibration:
-    recordings that set the scales of int8-full; lexicon: of the second pass, needs `lm`.
+    recordings that set the scales of int8-full; lexicon: of the second pass, needs `lm`; vad: tells speech from noise.
     Raises FailureError when a file lacks weights, differs from Keras or cannot be written, InputError for an unknown
     precision, weights that are no numbers, a size that cannot be reached, or a target that must not be replaced.
     """
@@ -209,6 +210,8 @@ def build_asset(
             shutil.copyfile(trained.pieces, directory / PIECES_FILE)  # for a training that starts here
             if lexicon:
                 lexicon.save(directory / LEXICON_FILE)
+            if vad:
+                vad.save(directory / VAD_FILE)
             describe(directory, precision)
             opened[name] = open_model(load_manifest(directory))  # the runtime's own checks
             write_proof(directory / PROOF_FILE, recorded.proof(opened[name]))
@@ -279,7 +282,7 @@ def manifest_values(
 ) -> dict[str, Any]:
     """The manifest of the files in `directory`."""
     config = trained.rnnt.config
-    first = [name for name in (MODEL_FILE, LM_FILE, LEXICON_FILE, PROOF_FILE) if (directory / name).exists()]
+    first = [name for name in (MODEL_FILE, LM_FILE, LEXICON_FILE, VAD_FILE, PROOF_FILE) if (directory / name).exists()]
     names = [*first, *sorted(path.name for path in directory.iterdir() if path.name not in {*first, MANIFEST})]
     return {
         "format": FORMAT, "name": card.name, "task": "transcribe", "language": card.language, "precision": precision,

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-from models.train_rnnt import Board, Run, TrainConfig, Watcher, learning_rate, prefetch
+from models.train_rnnt import Board, Run, TrainConfig, Watcher, compile_with, learning_rate, prefetch
 
 Batch = dict[str, np.ndarray]
+JUDGE_RATE = 7e-4
 
 
 class Batches(Protocol):
@@ -103,6 +104,22 @@ class StepRun(Run):
         """The development scores with the averaged weights."""
         with self.averaged():
             return self._evaluate()
+
+
+def warm_judge(run: StepRun, generator: keras.Model, steps: int) -> None:
+    """Let a run's discriminator learn for so many steps what the generator makes, which is held; save it at step 0.
+
+    A discriminator that knows nothing would teach a generator that does well nothing but noise.
+    """
+    trainer, optimizer = run.trainer, run.trainer.optimizer
+    generator.trainable = False
+    compile_with(trainer, keras.optimizers.Adam(JUDGE_RATE, beta_1=0.8))
+    for step in range(steps):
+        trainer.train_on_batch(run.batches.batch(step))
+    generator.trainable = True
+    compile_with(trainer, optimizer)
+    run.average = [np.array(v) for v in run._weights()]
+    run.save()
 
 
 def mean_logs(logs: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -22,13 +22,13 @@ from models.prosody_features import SymbolProsody
 from models.recipe import write_json
 from models.speaking import Speaker, plot_spoken
 from models.speech_store import SpeechStore, cached_speech
-from models.step_run import StepConfig, StepRun, mean_logs, plot_log
+from models.step_run import StepConfig, StepRun, mean_logs, plot_log, warm_judge
 from models.style import StyleConfig
 from models.tacotron import PRESETS, Tacotron, TacotronConfig
 from models.tacotron_data import TacotronBatches
 from models.tacotron_training import TacotronLossConfig, TacotronTrainer
 from models.vocoder_data import MelStatistics
-from models.voice_start import spread, take_voice, warm_judge
+from models.voice_start import spread, take_voice
 from ondevice.errors import InputError
 from ondevice.speech_features import SPEECH_MEL
 from ondevice.transfer import ProsodyScale
@@ -111,7 +111,7 @@ def prepare(
     )
     if not run.restore() and isinstance(start, VoiceManifest) and judge is not None:
         say(f"the discriminator learns for {JUDGE_STEPS} steps, the voice held")
-        warm_judge(run, JUDGE_STEPS)
+        warm_judge(run, tacotron, JUDGE_STEPS)
     return run
 
 

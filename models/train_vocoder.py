@@ -3,8 +3,8 @@
     corpora -> cached waveforms -> mel statistics (norm.json) -> run -> <model>.weights.h5, curves.png, spoken/*.wav
 
 The default vocoder learns from spectral losses alone in stage one; stage two goes on from its weights (`start`) with
-discriminators (`adversarial`). A WaveNet learns the likelihood of samples. A run stopped at any point goes on with the
-same options.
+discriminators (`adversarial`), perhaps on spectra that a voice made, too (`voice`). A WaveNet learns the likelihood of
+samples. A run stopped at any point goes on with the same options.
 """
 
 import json
@@ -19,20 +19,27 @@ import keras
 import numpy as np
 
 from models.discriminators import Discriminators
+from models.led_spectra import LedSpectra
 from models.progress import Progress
 from models.recipe import write_json
 from models.speech_store import SpeechStore, cached_speech
-from models.step_run import StepConfig, StepRun, mean_logs, plot_log
+from models.step_run import StepConfig, StepRun, mean_logs, plot_log, warm_judge
 from models.vocoder import PRESETS, Vocoder, VocoderConfig
 from models.vocoder_data import MelStatistics, SegmentBatches
+from models.vocoder_start import take_vocoder
 from models.vocoder_training import VocoderTrainer
 from models.wavenet import PRESETS as WAVENET_PRESETS
 from models.wavenet import Wavenet, WavenetConfig
 from models.wavenet_training import WavenetTrainer
+from ondevice.acoustic import AcousticModel
 from ondevice.errors import InputError
+from ondevice.opening import open_model
+from ondevice.pronounce import Pronouncer
 from ondevice.speech_features import SPEECH_MEL, speech_mel
+from ondevice.voice_manifest import VocoderManifest, VoiceManifest
 
 DEV_BATCHES = 6
+JUDGE_STEPS = 300  # a discriminator that begins with a vocoder that speaks well already learns alone for so long
 _log = logging.getLogger(__name__)
 
 
@@ -51,8 +58,9 @@ class VocoderOptions:
     batch: int = 8  # segments
     frames: int = 112  # of 10.7 ms in a segment
     precision: str = "float32"
-    start: Path | None = None  # weights of an earlier stage
+    start: Path | VocoderManifest | None = None  # weights of an earlier stage, or an exported vocoder
     adversarial: bool = False
+    voice: VoiceManifest | None = None  # an exported voice, whose spectra of the recordings are half of what is learnt
     evaluate: int = 1_000  # steps between evaluations
     seed: int = 0
 
@@ -62,8 +70,8 @@ class VocoderOptions:
             raise InputError(f"--model {self.model}: expected vocoder or wavenet")
         if self.preset not in presets:
             raise InputError(f"--preset {self.preset}: expected one of {', '.join(presets)} for a {self.model}")
-        if self.adversarial and self.model != "vocoder":
-            raise InputError("--adversarial: is for a vocoder, not for a wavenet")
+        if self.model != "vocoder" and (self.adversarial or self.voice):
+            raise InputError(f"--{'adversarial' if self.adversarial else 'voice'}: is for a vocoder, not for a wavenet")
 
 
 def stores_of(corpora: Sequence[Path], split: str, cache: Path) -> list[SpeechStore]:
@@ -75,13 +83,30 @@ def stores_of(corpora: Sequence[Path], split: str, cache: Path) -> list[SpeechSt
 
 
 def evaluator(trainer: keras.Model, batches: SegmentBatches) -> Callable[[], dict[str, float]]:
-    """A function that returns the losses on the first batches of the development set."""
-    fixed = [batches.batch(i) for i in range(DEV_BATCHES)]
+    """A function that returns the losses on the first batches of the development set.
+
+    Those on spectra that a voice made, where there are any, are called `led_` and so on.
+    """
+    parts = {"": replace(batches, led=None)}
+    if batches.led is not None:
+        parts["led_"] = replace(batches, led_share=1.0)
+    fixed = {prefix: [part.batch(i) for i in range(DEV_BATCHES)] for prefix, part in parts.items()}
 
     def evaluate() -> dict[str, float]:
-        return mean_logs([trainer.test_on_batch(batch, return_dict=True) for batch in fixed])
+        found = {}
+        for prefix, each in fixed.items():
+            logs = mean_logs([trainer.test_on_batch(batch, return_dict=True) for batch in each])
+            found |= {prefix + name: value for name, value in logs.items()}
+        return found
 
     return evaluate
+
+
+def led_spectra(voice: VoiceManifest, stores: Sequence[SpeechStore], path: Path) -> LedSpectra:
+    """What an exported voice makes of the recordings in the stores, kept in the file `path`."""
+    acoustic = AcousticModel(voice, open_model(voice).signatures)
+    encode = Pronouncer(voice.pronunciation_path, voice.symbols).encode
+    return LedSpectra.of(acoustic, stores, encode, path)
 
 
 def make_trainer(options: VocoderOptions, statistics: MelStatistics) -> tuple[keras.Model, keras.Model]:
@@ -97,7 +122,9 @@ def make_trainer(options: VocoderOptions, statistics: MelStatistics) -> tuple[ke
         trainer = VocoderTrainer(model, SPEECH_MEL, discriminator=discriminators)
     model.build()
     model.set_statistics(statistics.mean, statistics.std)
-    if options.start:
+    if isinstance(options.start, VocoderManifest):
+        take_vocoder(model, options.start.model_path)
+    elif options.start:
         model.load_weights(options.start)
     return trainer, model
 
@@ -118,18 +145,26 @@ def prepare(options: VocoderOptions) -> tuple[StepRun, list[SpeechStore]]:
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(options.precision)
     trainer, model = make_trainer(options, statistics)
-    batches = SegmentBatches(train, SPEECH_MEL, options.batch, options.frames, seed=config.seed)
-    fixed = replace(batches, stores=development, seed=1, gain_db=0.0)
+    led = [None, None]
+    if options.voice:
+        files = (output / "spectra-train.npz", output / "spectra-dev.npz")
+        led = [
+            led_spectra(options.voice, stores, path) for stores, path in zip((train, development), files, strict=True)
+        ]
+    batches = SegmentBatches(train, SPEECH_MEL, options.batch, options.frames, seed=config.seed, led=led[0])
+    fixed = replace(batches, stores=development, seed=1, gain_db=0.0, led=led[1])
     run = StepRun(output, trainer, batches, config, evaluator(trainer, fixed))
     settings = {
         "model": options.model, "sizes": asdict(model.config), "mel": asdict(SPEECH_MEL),
-        "train": asdict(config), "options": {k: str(v) for k, v in vars(options).items()},
+        "train": asdict(config), "options": {k: getattr(v, "name", str(v)) for k, v in vars(options).items()},
     }  # fmt: skip
     if options.model == "vocoder":
         settings["losses"] = asdict(trainer.config)
     write_json(output / "config.json", settings)
     if run.restore():
         _log.info("going on from step %d", run.step)
+    elif options.adversarial and isinstance(options.start, VocoderManifest):
+        warm_judge(run, model, JUDGE_STEPS)
     return run, development
 
 

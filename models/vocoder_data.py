@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.led_spectra import LedSpectra
 from models.recipe import write_json
 from models.speech_store import SpeechStore
 from ondevice.features import LogMel, LogMelConfig
@@ -48,12 +49,16 @@ class SegmentBatches:
     frames: int = 112  # F: 1.2 s
     gain_db: float = 8.0  # largest change of level either way
     seed: int = 0
+    led: LedSpectra | None = None  # what a voice made of the recordings, to learn from as well as from their own
+    led_share: float = 0.5  # of the segments
 
     def __post_init__(self) -> None:
         self._log_mel = LogMel(self.mel)
         self._every = [(store, u) for store in self.stores for u in store.utterances]
-        counts = np.array([u.count for _, u in self._every], np.float64)
-        self._share = np.cumsum(counts) / counts.sum()
+        self._share = _shares([u.count for _, u in self._every])
+        if self.led:
+            self._led = [pair for pair in self._every if pair[0].identity(pair[1]) in self.led.mels]
+            self._share_led = _shares([len(self.led.mels[store.identity(u)]) for store, u in self._led])
         self.samples = self.frames * self.mel.hop_samples
         self.margin = (self.mel.window_samples - self.mel.hop_samples) // 2
 
@@ -70,7 +75,9 @@ class SegmentBatches:
 
     def _segment(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Log-mel [F, M] and samples [n]; windows at the ends reach into the recording around the segment."""
-        store, utterance = self._every[min(np.searchsorted(self._share, rng.random()), len(self._every) - 1)]
+        if self.led and rng.random() < self.led_share:
+            return self._led_segment(self.led, rng)
+        store, utterance = self._every[np.searchsorted(self._share, rng.random())]
         start = int(rng.integers(max(1, utterance.count - self.samples)))
         first = max(0, start - self.margin)
         around = np.zeros(self.samples + 2 * self.margin, np.float32)
@@ -80,3 +87,23 @@ class SegmentBatches:
         gain = 10.0 ** (rng.uniform(-self.gain_db, self.gain_db) / 20)
         around *= np.float32(min(gain, LOUDEST / max(float(np.abs(around).max()), 1e-5)))
         return self._log_mel(around), around[self.margin : self.margin + self.samples]
+
+    def _led_segment(self, led: LedSpectra, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """What a voice made of a stretch, [F, M], and the recording there, [n]; silence beyond its end."""
+        store, utterance = self._led[np.searchsorted(self._share_led, rng.random())]
+        whole = led.mels[store.identity(utterance)]
+        first = int(rng.integers(max(1, len(whole) - self.frames)))
+        mel = np.full((self.frames, self.mel.bands), np.log(self.mel.floor), np.float32)
+        samples = np.zeros(self.samples, np.float32)
+        stretch = whole[first : first + self.frames]
+        place = led.starts[store.identity(utterance)] + first * self.mel.hop_samples
+        heard = store.samples(utterance, place, len(stretch) * self.mel.hop_samples)
+        mel[: len(stretch)], samples[: len(heard)] = stretch, heard
+        return mel, samples
+
+
+def _shares(counts: Sequence[int]) -> np.ndarray:
+    """Running sums of the counts as parts of 1, the last a little above it so that every number in 0..1 lies within."""
+    shares = np.cumsum(np.array(counts, np.float64)) / sum(counts)
+    shares[-1] = np.inf
+    return shares

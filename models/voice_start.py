@@ -17,14 +17,11 @@ from keras import ops
 
 from models.convolution import ConvStack
 from models.file_weights import Place, convolution, dense, fill, plain, turned, widened
-from models.step_run import StepRun
 from models.style import StyleTokens
 from models.tacotron import Lstm, Tacotron
-from models.train_rnnt import compile_with
 from ondevice.graph import Subgraph
 
 Batch = Mapping[str, np.ndarray]
-JUDGE_RATE = 7e-4
 TOKEN_SCALE = 0.5  # largest tanh of a made-up token's values
 
 
@@ -59,22 +56,6 @@ def spread(tacotron: Tacotron, batches: Sequence[Batch]) -> None:
             norm.momentum = momentum
             norm.gamma.assign(ops.sqrt(norm.moving_variance + norm.epsilon))
             norm.beta.assign(norm.beta + norm.moving_mean)
-
-
-def warm_judge(run: StepRun, steps: int) -> None:
-    """Let a run's discriminator learn for so many steps what the voice says, which is held, and save the run at step 0.
-
-    A discriminator that knows nothing would teach a voice that speaks well nothing but noise.
-    """
-    trainer, optimizer = run.trainer, run.trainer.optimizer
-    trainer.tacotron.trainable = False
-    compile_with(trainer, keras.optimizers.Adam(JUDGE_RATE, beta_1=0.8))
-    for step in range(steps):
-        trainer.train_on_batch(run.batches.batch(step))
-    trainer.tacotron.trainable = True
-    compile_with(trainer, optimizer)
-    run.average = [np.array(v) for v in run._weights()]
-    run.save()
 
 
 def _stacks(tacotron: Tacotron) -> list[Any]:

@@ -146,19 +146,20 @@ class AcousticModel:
         return best
 
     def lead(
-        self, symbols: Sequence[int], mel: Float32, style: Float32 | None = None, prosody: Float32 | None = None
-    ) -> tuple[Float32, Float32]:
-        """The decoder led through a recording [F, M] of the sentence, without dropout.
+        self, symbols: Sequence[int], mel: Float32, style: Float32 | None = None, prosody: Float32 | None = None,
+        seed: int | None = None,
+    ) -> tuple[Float32, Float32]:  # fmt: skip
+        """The decoder led through a recording [F, M] of the sentence, without dropout or with that of a seed.
 
         Returns what it would have said next at each step, [G * reduction, M], and where it looked, [G, N].
         """
         memory = self._remember(symbols, style, prosody)
-        reduction, count = self.manifest.reduction, self.manifest.shape("decoder", "inputs", "keep", 2)[1]
-        keep = np.ones((1, count), np.float32)
+        reduction = self.manifest.reduction
+        rng = None if seed is None else np.random.default_rng(seed)
         state, said, weights = self._zeros("decoder"), [], []
         frame = np.zeros((1, self.manifest.features.bands), np.float32)
         for start in range(0, len(mel), reduction):
-            state = self._calls["decoder"]({"frame": frame, "keep": keep, **memory, **state})
+            state = self._calls["decoder"]({"frame": frame, "keep": self._keep(rng), **memory, **state})
             said.append(state.pop("mel")[0])
             del state["stop"]
             weights.append(state["decoder_weights"][0, : len(symbols)])
@@ -179,15 +180,13 @@ class AcousticModel:
         return {**memory, "lengths": np.array([len(symbols)], np.int32)}
 
     def _decode(self, count: int, memory: Mapping[str, npt.NDArray[Any]], rng: np.random.Generator) -> Mel:
-        dropout, width = self.manifest.dropout, self.manifest.shape("decoder", "inputs", "keep", 2)[1]
         longest = round((1.0 + LONGEST_SYMBOL_S * count) / self._step_s)
         stalled, linger = round(STALLED_S / self._step_s), round(LINGER_S / self._step_s)
         state, watch = self._zeros("decoder"), Watch(count, self._step_s)
         frame = np.zeros((1, self.manifest.features.bands), np.float32)
         mels, weights, trouble = [], [], Trouble.RAN_AWAY
         for _ in range(longest):
-            keep = (rng.random((1, width), np.float32) >= dropout) / np.float32(1 - dropout)
-            state = self._calls["decoder"]({"frame": frame, "keep": keep.astype(np.float32), **memory, **state})
+            state = self._calls["decoder"]({"frame": frame, "keep": self._keep(rng), **memory, **state})
             mels.append(state.pop("mel")[0])
             stop = float(state.pop("stop")[0, 0])
             weights.append(state["decoder_weights"][0, :count])
@@ -200,6 +199,14 @@ class AcousticModel:
                 trouble = Trouble.STALLED
                 break
         return Mel(np.concatenate(mels).astype(np.float32), np.stack(weights), trouble)
+
+    def _keep(self, rng: np.random.Generator | None) -> Float32:
+        """What the pre-net's dropout multiplies its features by, [1, width]; without rng nothing is dropped."""
+        dropout, width = self.manifest.dropout, self.manifest.shape("decoder", "inputs", "keep", 2)[1]
+        if rng is None:
+            return np.ones((1, width), np.float32)
+        keep = (rng.random((1, width), np.float32) >= dropout) / np.float32(1 - dropout)
+        return keep.astype(np.float32)
 
     def refine(self, frames: Float32) -> Float32:
         """Natural-log mel energies [F, M]: the post-net over a whole sentence [F, M], and the normalisation undone."""

@@ -18,6 +18,7 @@ from ondevice.voice_manifest import parse_vocoder, parse_voice
 FORMAT = 1
 LM_FILE = "lm.npz"
 LEXICON_FILE = "lexicon.npz"
+VAD_FILE = "vad.npz"
 PIECES_FILE = "pieces.model"  # for a training that starts here
 
 # Decoding defaults a manifest may set: (lowest, highest) value allowed.
@@ -66,6 +67,11 @@ class TranscribeManifest(Manifest):
     def lexicon_path(self) -> Path | None:
         """How words sound, if the asset has a second pass."""
         return self.directory / LEXICON_FILE if LEXICON_FILE in self.files else None
+
+    @property
+    def vad_path(self) -> Path | None:
+        """Who speaks and who only makes noise, if the asset can tell."""
+        return self.directory / VAD_FILE if VAD_FILE in self.files else None
 
     @property
     def step_frames(self) -> int:

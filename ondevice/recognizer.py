@@ -41,6 +41,7 @@ from ondevice.second_pass import SecondPass, SecondPassConfig
 from ondevice.sound_lexicon import SoundLexicon
 from ondevice.sound_search import look_ahead
 from ondevice.tokens import Pieces
+from ondevice.vad import SpeechDetector, SpeechWatch, load_detector
 from ondevice.wordlm import FIRST_WORD, WordLm, load_lm
 
 Float32 = npt.NDArray[np.float32]
@@ -100,6 +101,7 @@ class RecognizerConfig:
     beam: int | None = None  # hypotheses kept, 1..64; 1 is greedy
     lm_weight: float | None = None  # 0 leaves the language model out
     second_pass: bool = True  # where the model has one; greedy search and a weight of 0 leave it out
+    vad: bool = True  # no words where nobody speaks, if the model can tell
     n_best: int = 1  # readings in a final result
     bias: tuple[tuple[str, float], ...] = ()  # phrases to favour and their weights, `ondevice.bias.read_bias_file`
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
@@ -130,6 +132,7 @@ class Recognizer:
         self._bias = PhraseBias(self.config.bias, self.pieces) if self.config.bias else None
         self._encoder = self._model.signatures["encoder"]
         self._lexicon = self._load_lexicon() if self._lm and self.config.second_pass else None
+        self._detector = self._load_detector() if self.config.vad else None
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] = "rnnt", config: RecognizerConfig | None = None) -> Recognizer:
@@ -170,6 +173,11 @@ class Recognizer:
             )
         return lexicon, look_ahead(lexicon, lm.ngrams)
 
+    def _load_detector(self) -> SpeechDetector | None:
+        """What tells speech from noise, if the model can."""
+        path = self.manifest.vad_path
+        return load_detector(path, self.manifest.shape("encoder", "outputs", "encoded")[-1]) if path else None
+
     @property
     def search_config(self) -> SearchConfig:
         """Settings of the search in effect."""
@@ -184,6 +192,10 @@ class Recognizer:
         return SecondPass(
             self.transducer, self.pieces, self._lexicon[0], self._lm, self._lexicon[1], config, self._bias
         )
+
+    def speech_watch(self) -> SpeechWatch | None:
+        """Something new that tells whether anybody speaks, if the model can and it is wanted."""
+        return SpeechWatch(self._detector) if self._detector else None
 
     def stream(self) -> Stream:
         """A new stream of audio, independent of all others."""
@@ -243,6 +255,7 @@ class Stream:
         self._waiting: list[Float32] = []  # log-mel blocks behind an endpoint, oldest first
         self._search = recognizer.search()
         self._second_pass = recognizer.second_pass()
+        self._speech = recognizer.speech_watch()
         self._samples = 0  # accepted in all
         self._now_s = 0.0  # how far the stream was heard
         self._begin()
@@ -252,6 +265,8 @@ class Stream:
         self._search.reset()
         if self._second_pass:
             self._second_pass.reset()
+        if self._speech:
+            self._speech.reset()
         self._endpointer.reset()
         self._start_s = self._now_s
         self._steps = 0  # of the utterance
@@ -286,6 +301,8 @@ class Stream:
     def _search_on(self, block: Float32) -> None:
         encoded, self._state = self._recognizer.encode(block, self._state)
         self._search.advance(encoded.frame)
+        if self._speech:
+            self._speech.accept(encoded.frame)
         if self._second_pass and encoded.phones is not None:
             self._second_pass.accept(encoded.frame, encoded.phones)
 
@@ -298,6 +315,8 @@ class Stream:
     def result(self) -> Result:
         """What was heard of the utterance so far; cheap enough to ask after every chunk."""
         best = self._search.best()
+        if self._only_noise:
+            return self._result((), [Alternative("", best.score)])
         if best.trail is not self._partial[0]:
             self._partial = (best.trail, self._words(write_out(best)))
         words = self._partial[1]
@@ -313,6 +332,8 @@ class Stream:
             self._now_s = self._samples / self._recognizer.rate_hz
         self._finished = True
         readings = self._search.n_best()
+        if self._only_noise:
+            return self._result((), [Alternative("", readings[0].score)])
         if self._second_pass:
             readings = self._second_pass.n_best(readings)
         scores: dict[str, float] = {}  # two sequences of pieces may spell one text
@@ -320,6 +341,11 @@ class Stream:
             scores.setdefault(self._recognizer.pieces.text(reading.tokens), reading.score)
         alternatives = [Alternative(text, score) for text, score in scores.items()]
         return self._result(self._words(readings[0]), alternatives[: self._recognizer.config.n_best])
+
+    @property
+    def _only_noise(self) -> bool:
+        """Whether nobody has spoken in this utterance."""
+        return self._speech is not None and not self._speech.heard
 
     def reset(self) -> None:
         """Begin the next utterance, first with the audio that waits behind the endpoint."""

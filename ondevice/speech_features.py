@@ -56,13 +56,19 @@ def speech_mel(samples: Float32) -> Float32:
 
 def trim_silence(samples: Float32, rate_hz: int = SPEECH_RATE_HZ) -> Float32:
     """The samples from a little before the first speech to a little after the last."""
+    return samples[speech_span(samples, rate_hz)]
+
+
+def speech_span(samples: Float32, rate_hz: int = SPEECH_RATE_HZ) -> slice:
+    """Where `trim_silence` cuts."""
     hop = rate_hz // 100
     count = len(samples) // hop
+    everything = slice(0, len(samples))
     if count == 0:
-        return samples
+        return everything
     power = np.mean(samples[: count * hop].reshape(count, hop).astype(np.float64) ** 2, axis=1)
     loud = np.flatnonzero(power > power.max() * 10 ** (SPEECH_DB / 10))
     if not loud.size:
-        return samples
-    start = max(0, loud[0] * hop - round(MARGINS_S[0] * rate_hz))
-    return samples[start : (loud[-1] + 1) * hop + round(MARGINS_S[1] * rate_hz)]
+        return everything
+    start = max(0, int(loud[0]) * hop - round(MARGINS_S[0] * rate_hz))
+    return slice(start, min(len(samples), (int(loud[-1]) + 1) * hop + round(MARGINS_S[1] * rate_hz)))

@@ -23,13 +23,14 @@ from ondevice.assets import find_asset, load_manifest, read_json, verify_file
 from ondevice.errors import InputError, OndeviceError
 from ondevice.graph import read_graph
 from ondevice.litert import Array, LiteRtModel, Signature, choose_backend
-from ondevice.manifest import LEXICON_FILE, LM_FILE, PIECES_FILE, TranscribeManifest, parse_manifest
+from ondevice.manifest import LEXICON_FILE, LM_FILE, PIECES_FILE, VAD_FILE, TranscribeManifest, parse_manifest
 from ondevice.manifest_base import EMBEDDING_FILE, MANIFEST, MODEL_FILE, FileInfo, Manifest, SignatureSpec
 from ondevice.opening import load_embedding, look_up, open_model
 from ondevice.pronounce import Pronouncer
 from ondevice.sound_lexicon import SoundLexicon
 from ondevice.tokens import Pieces
 from ondevice.trial import run_steps, seeded_inputs, state_of, zero_state
+from ondevice.vad import load_detector
 from ondevice.voice_manifest import PRONUNCIATION_FILE, VocoderManifest, VoiceManifest
 from ondevice.wordlm import load_lm
 
@@ -118,6 +119,7 @@ def _content_checks(manifest: Manifest, whole: Sequence[str]) -> Iterator[Check]
     if isinstance(manifest, TranscribeManifest):
         pieces = Pieces(manifest.tokens, manifest.blank)
         readers |= {LM_FILE: partial(load_lm, pieces=pieces), LEXICON_FILE: SoundLexicon.load}
+        readers[VAD_FILE] = partial(load_detector, width=manifest.shape("encoder", "outputs", "encoded")[-1])
     if isinstance(manifest, VoiceManifest):
         readers[PRONUNCIATION_FILE] = partial(Pronouncer, symbols=manifest.symbols)
     for name in whole:

@@ -30,6 +30,7 @@ def evaluate(
     second_pass: Annotated[
         bool, typer.Option(help="Weigh all readings again, by their sounds too, at the end of an utterance.")
     ] = True,
+    vad: Annotated[bool, typer.Option(help="No words where nobody speaks, if the model can tell.")] = True,
     split: Annotated[str, typer.Option(help="Split to evaluate where lines name one, or `all`.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many utterances of a manifest.")] = None,
     normalize: Annotated[
@@ -55,7 +56,7 @@ def evaluate(
     normalizing = normalizer(normalize)
     utterances = read_utterances(manifests, None if split == "all" else split, limit)
     recognizer = Recognizer.load(
-        model, RecognizerConfig(beam=beam, lm_weight=lm_weight, second_pass=second_pass, threads=threads)
+        model, RecognizerConfig(beam=beam, lm_weight=lm_weight, second_pass=second_pass, vad=vad, threads=threads)
     )
     with _progress(len(utterances)) as show:
         report = run(
@@ -63,8 +64,8 @@ def evaluate(
         )
     settings = {
         "model": recognizer.manifest.name, "precision": recognizer.manifest.precision, "beam": beam,
-        "lm_weight": lm_weight, "second_pass": second_pass, "split": split, "limit": limit, "normalize": normalize,
-        "streaming_chunk_ms": streaming_chunk_ms, "threads": threads, "jobs": jobs,
+        "lm_weight": lm_weight, "second_pass": second_pass, "vad": vad, "split": split, "limit": limit,
+        "normalize": normalize, "streaming_chunk_ms": streaming_chunk_ms, "threads": threads, "jobs": jobs,
     }  # fmt: skip
     if as_json:
         text = json.dumps({"settings": settings, **_values(report, worst)}, indent=1) + "\n"

@@ -56,6 +56,9 @@ def rnnt(
     pronunciation: Annotated[
         Path | None, typer.Option(help="File of `ondevice train lexicon`: how words outside --lexicon sound.")
     ] = None,
+    vad: Annotated[
+        Path | None, typer.Option(help="File of `ondevice train vad`: no words where nobody speaks.")
+    ] = None,
     labelled: Annotated[
         list[Path] | None, typer.Option(help="Manifest on which word error rates are compared. Repeatable.")
     ] = None,
@@ -75,6 +78,7 @@ def rnnt(
     from ondevice.audio import read_audio
     from ondevice.manifest import TranscribeManifest
     from ondevice.utterances import read_utterances
+    from ondevice.vad import SpeechDetector
 
     utterances = read_utterances(labelled, split) if labelled else []
     samples, made = read_audio(recording), _exported(run, TranscribeManifest)
@@ -82,6 +86,7 @@ def rnnt(
     if made:
         trained, sounds = exported.recogniser(made)
         run, sounds, lm = made.directory, None if lm else sounds, lm or made.lm_path
+        vad = vad or made.vad_path
     else:
         trained = load_trained(run)
     if lexicon:
@@ -89,7 +94,7 @@ def rnnt(
     curves = run / "curves.png"
     report = build_asset(
         trained, output, about, wanted, (samples, text), lm, utterances,
-        curves if curves.exists() else None, _say, calibration, sounds,
+        curves if curves.exists() else None, _say, calibration, sounds, SpeechDetector.load(vad) if vad else None,
     )  # fmt: skip
     for precision, rows in report["parity"].items():
         worst = max(rows, key=lambda row: row["relative_rms"])

@@ -246,3 +246,21 @@ def lm(
     if transcripts:
         held = [processor.encode(line) for line in training_transcripts(transcripts, "dev")]
         _say(f"perplexity per piece on the dev transcripts: {perplexity(model, held):.2f}")
+
+
+@app.command("vad")
+def vad(
+    model: Annotated[str, typer.Argument(help="Name or directory of an exported recogniser.")],
+    data: Paths,
+    noise: Annotated[list[Path], typer.Option(help="Corpus of sounds that are no speech, likewise. Repeatable.")],
+    output: Annotated[Path, typer.Option(help="File to write (.npz).")],
+    limit: Annotated[int, typer.Option(min=1, help="Recordings of speech used of each corpus and split.")] = 300,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+) -> None:
+    """Train what tells speech from noise, on the encoder of an exported recogniser."""
+    from models.vad import VadData, train_detector
+    from ondevice.recognizer import Recognizer
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    train_detector(Recognizer.load(model), VadData(tuple(data), tuple(noise), limit, seed=seed), _say).save(output)
+    _say(f"{output}: written")

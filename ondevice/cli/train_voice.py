@@ -55,9 +55,10 @@ def tacotron(
     from ondevice.phonemes import SYMBOLS
     from ondevice.pronounce import Pronouncer
     from ondevice.speech_features import SPEECH_HOP_SAMPLES, SPEECH_RATE_HZ
+    from ondevice.voice_manifest import VoiceManifest
 
     frames = round(batch_seconds * SPEECH_RATE_HZ / SPEECH_HOP_SAMPLES)
-    weights, norm = _begin(start)
+    weights, norm = _begin(start, "tacotron", VoiceManifest)
     run = recipe.prepare(
         output,
         recipe.VoiceData(tuple(data), tuple(extra or ()), extra_share, cache, frames, norm, prosody),
@@ -78,32 +79,36 @@ def tacotron(
     _say(f"{run.step} steps done; weights in {final}, curves and pictures beside them")
 
 
-def _begin(start: str | None) -> tuple[Any, Path | None]:
-    """What --start names: weights of a run and its statistics, or the manifest of an exported voice."""
+def _begin(start: str | None, model: str, kind: type) -> tuple[Any, Path | None]:
+    """What --start names: weights of a run of a model and its statistics, or the manifest of an exported one."""
     from ondevice.assets import find_asset, load_manifest
     from ondevice.manifest_base import MANIFEST
-    from ondevice.voice_manifest import VoiceManifest
 
     if start is None:
         return None, None
-    weights = Path(start, "tacotron.weights.h5")
+    weights = Path(start, f"{model}.weights.h5")
     if weights.exists():
         return weights, Path(start, "norm.json")
     if Path(start).is_dir() and not Path(start, MANIFEST).exists():
         raise InputError(
             f"--start {start}: neither {weights.name} nor {MANIFEST} in it; expected the folder of a run or of an "
-            f"exported voice"
+            f"exported {'voice' if model == 'tacotron' else model}"
         )
-    return load_manifest(find_asset(start), kind=VoiceManifest), None
+    return load_manifest(find_asset(start), kind=kind), None
 
 
 def vocoder(
     data: Data,
     output: Output,
-    start: Annotated[Path | None, typer.Option(help="Run to begin with the weights of.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Run, or exported vocoder by name or folder, to begin with the weights of.")
+    ] = None,
     adversarial: Annotated[
         bool, typer.Option("--adversarial", help="Train with discriminators, after --start.")
     ] = False,
+    voice: Annotated[
+        str | None, typer.Option(help="Exported voice: learn from its spectra of the recordings, too.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="tiny or small.")] = "small",
     steps: Steps = 60_000,
     cooldown: Cooldown = 10_000,
@@ -119,11 +124,13 @@ def vocoder(
     """Train the streaming vocoder. Interrupted? The same command goes on where it stopped."""
     _start(precision, steps, cooldown)
     from models.train_vocoder import VocoderOptions, train
+    from ondevice.assets import find_asset, load_manifest
+    from ondevice.voice_manifest import VocoderManifest, VoiceManifest
 
-    weights = start / "vocoder.weights.h5" if start else None
+    weights, _ = _begin(start, "vocoder", VocoderManifest)
     options = VocoderOptions(
         tuple(data), output, cache, "vocoder", preset, steps, cooldown, rate, batch, frames, precision, weights,
-        adversarial, evaluate_steps, seed,
+        adversarial, load_manifest(find_asset(voice), kind=VoiceManifest) if voice else None, evaluate_steps, seed,
     )  # fmt: skip
     _say(f"weights in {train(options, stop_after * 60 if stop_after else float('inf'))}")
 

@@ -40,6 +40,7 @@ def transcribe(
     second_pass: Annotated[
         bool, typer.Option(help="Weigh all readings again, by their sounds too, at the end of an utterance.")
     ] = True,
+    vad: Annotated[bool, typer.Option(help="No words where nobody speaks, if the model can tell.")] = True,
     bias: Annotated[
         Path | None, typer.Option(help="File of phrases to favour: one a line, perhaps a tab and a weight.")
     ] = None,
@@ -72,7 +73,7 @@ def transcribe(
     from ondevice.recognizer import Recognizer, RecognizerConfig
 
     config = RecognizerConfig(
-        beam=beam, lm_weight=lm_weight, second_pass=second_pass, n_best=n_best,
+        beam=beam, lm_weight=lm_weight, second_pass=second_pass, vad=vad, n_best=n_best,
         bias=read_bias_file(bias) if bias else (), endpoint=EndpointConfig(silence_s=endpoint_silence), threads=threads,
     )  # fmt: skip
     recognizer = Recognizer.load(model, config)

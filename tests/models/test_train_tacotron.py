@@ -15,12 +15,15 @@ from models import train_tacotron as recipe  # noqa: E402
 from models.copies import draw_prosody, write_copies  # noqa: E402
 from models.discriminators import MelDiscriminator  # noqa: E402
 from models.speech_store import cached_speech  # noqa: E402
-from models.step_run import StepConfig, StepRun  # noqa: E402
+from models.step_run import (  # noqa: E402
+    StepConfig,
+    StepRun,
+    warm_judge,
+)
 from models.tacotron import TINY, Tacotron  # noqa: E402
 from models.tacotron_data import TacotronBatches  # noqa: E402
 from models.tacotron_training import TacotronLossConfig, TacotronTrainer  # noqa: E402
 from models.vocoder_data import MelStatistics  # noqa: E402
-from models.voice_start import warm_judge  # noqa: E402
 from ondevice.errors import InputError  # noqa: E402
 from ondevice.speech_features import speech_mel, trim_silence  # noqa: E402
 from tests.models.backends import on_every_backend  # noqa: E402
@@ -220,7 +223,7 @@ def test_a_discriminator_learns_before_the_voice_does(corpus: Path, tmp_path: Pa
         return [np.array(keras.ops.convert_to_numpy(v)) for v in model.trainable_variables]
 
     voice, judging = weights(trainer.tacotron), weights(judge)
-    warm_judge(run, 2)
+    warm_judge(run, run.trainer.tacotron, 2)
     assert all(np.array_equal(a, b) for a, b in zip(voice, weights(trainer.tacotron), strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(judging, weights(judge), strict=True))
     assert len(run.average) == len(voice) + len(judging)
