@@ -14,10 +14,9 @@ from keras import ops
 
 from export.convert import Call, Taken, keras_calls, to_tflite
 from export.rnnt import endpoints, run_steps
-from models.rnnt import Rnnt
+from models.rnnt import CELL_CLIP, Rnnt
 from ondevice.opening import embedded
 
-CELL_CLIP = 4.0  # for a network that was trained without one
 Run = tuple[np.ndarray, Sequence[int]]  # features [S, F] of a recording and its tokens
 
 

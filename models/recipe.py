@@ -22,7 +22,7 @@ from models.corpora import fingerprint, read_corpus
 from models.feature_store import FeatureStore, Variant, write_store
 from models.phones import Lexicon
 from models.pieces import load_pieces, train_pieces
-from models.rnnt import PRESETS, Rnnt, RnntConfig
+from models.rnnt import CELL_CLIP, PRESETS, Rnnt, RnntConfig
 from models.rnnt_training import LossConfig, RnntTrainer
 from models.train_rnnt import Run, TrainConfig
 from models.warm_start import start_from
@@ -112,11 +112,12 @@ def write_json(path: Path, value: object) -> None:
 def prepare(
     output: Path, data: DataConfig, train: TrainConfig, losses: LossConfig, *,
     precision: str = "float32", augment: AugmentConfig | None = None, start: TranscribeManifest | None = None,
-    say: Callable[[str], None] = print,
+    quantized: bool = False, say: Callable[[str], None] = print,
 ) -> Run:  # fmt: skip
     """Everything up to the first step: a `Run` in `output`, at its newest checkpoint if there is one.
 
-    start: an exported recogniser whose weights, word pieces and statistics a new run begins with.
+    start: an exported recogniser whose weights, word pieces and statistics a new run begins with; quantized: train for
+    8 bits everywhere.
     """
     if train.preset not in PRESETS:
         raise InputError(f"--preset {train.preset}: expected one of {', '.join(PRESETS)}")
@@ -147,6 +148,8 @@ def prepare(
     keras.config.set_dtype_policy(precision)
     width = human[0].config.stacked_width
     config = replace(PRESETS[train.preset], features=width, symbols=pieces.vocab_size(), phones=len(lexicon or ()))
+    if quantized:
+        config = replace(config, cell_clip=CELL_CLIP, quantized=True)
     _check_sizes(output, config)
     settings = {"rnnt": asdict(config), "train": asdict(train), "losses": asdict(losses)}
     write_json(output / "config.json", settings | {"phones": lexicon.phones if lexicon else []})
@@ -177,7 +180,7 @@ def _check_sizes(output: Path, config: RnntConfig) -> None:
     """Raise InputError where a training has begun with a network of other sizes."""
     if not (output / "checkpoint.npz").exists():
         return
-    begun = json.loads((output / "config.json").read_text(encoding="utf-8"))["rnnt"]
+    begun = asdict(RnntConfig()) | json.loads((output / "config.json").read_text(encoding="utf-8"))["rnnt"]
     sizes = asdict(config).items()
     if other := [f"{name} {begun.get(name)}, not {value}" for name, value in sizes if begun.get(name) != value]:
         raise InputError(

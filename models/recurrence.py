@@ -11,6 +11,7 @@ from keras import ops
 
 Tensor = Any
 Tensors = tuple[Tensor, ...]
+LEVELS = 127  # of 8 bits on either side of zero
 
 
 def scan(
@@ -44,11 +45,23 @@ def scan(
     return carry, tuple(a.stack() for a in arrays)
 
 
-def lstm_gates(pre: Tensor, cell: Tensor, clip: float | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def rounded(x: Tensor, largest: Tensor | float | None = None) -> Tensor:
+    """x as 8 bits hold it: on 255 steps from -largest to largest, the largest magnitude in it if None.
+
+    The gradient is that of x: training with it learns weights that bear the rounding.
+    """
+    wide = ops.cast(x, "float32")
+    step = (ops.maximum(ops.max(ops.abs(wide)), 1e-6) if largest is None else largest) / LEVELS
+    return x + ops.stop_gradient(ops.cast(ops.round(wide / step) * step, x.dtype) - x)
+
+
+def lstm_gates(
+    pre: Tensor, cell: Tensor, clip: float | None = None, *, quantized: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """New cell [B, H], hidden [B, H] and the gates (sigmoid i, f, o [B, 3H]; tanh g [B, H]) from [B, 4H].
 
     The cell keeps its own dtype: in bfloat16, hundreds of small additions to it would be rounded away. With `clip` it
-    stays within -clip..clip.
+    stays within -clip..clip, and `quantized` on the 255 steps that 8 bits have for that.
     """
     units = cell.shape[-1]
     sigmoids = ops.sigmoid(pre[:, : 3 * units])
@@ -57,6 +70,7 @@ def lstm_gates(pre: Tensor, cell: Tensor, clip: float | None = None) -> tuple[Te
     cell = keep * cell + ops.cast(sigmoids[:, :units] * candidate, cell.dtype)
     if clip:
         cell = ops.minimum(ops.maximum(cell, -clip), clip)
+        cell = rounded(cell, clip) if quantized else cell
     hidden = sigmoids[:, 2 * units :] * ops.tanh(ops.cast(cell, pre.dtype))
     return cell, hidden, sigmoids, candidate
 
@@ -93,13 +107,16 @@ def lstm_sequence(
     cell0: Tensor,
     output0: Tensor,
     clip: float | None = None,
+    *,
+    quantized: bool = False,
 ) -> Tensor:
     """Outputs [T, B, P] of an LSTM with projection (Sak et al. 2014) over x [T, B, I], time first.
 
     kernel [I, 4H] and recurrent [P, 4H] in gate order i, f, o, g; bias [4H]; projection [H, P], or None: P = H.
-    cell0 float32 [B, H] and output0 [B, P] are constants to the gradient; `clip` bounds the cells. The gradient is
-    written out so that each weight's is one large product over time instead of one small one per step: about three
-    times faster on a CPU.
+    cell0 float32 [B, H] and output0 [B, P] are constants to the gradient; `clip` bounds the cells, and `quantized`
+    rounds them to 8 bits within the bounds, to which the gradient pays no heed. The gradient is written out
+    so that each weight's is one large product over time instead of one small one per step: about three times faster on
+    a CPU.
     """
     units = cell0.shape[-1]
     inputs, width = kernel.shape[0], output0.shape[-1]
@@ -116,7 +133,9 @@ def lstm_sequence(
 
         def forward(carry, now):
             cell, output = carry
-            cell, hidden, sigmoids, candidate = lstm_gates(now[0] + ops.matmul(output, recurrent), cell, clip)
+            cell, hidden, sigmoids, candidate = lstm_gates(
+                now[0] + ops.matmul(output, recurrent), cell, clip, quantized=quantized
+            )
             output = hidden if projection is None else ops.matmul(hidden, projection)
             return (cell, output), (output, ops.cast(cell, hidden.dtype), hidden, sigmoids, candidate)
 

@@ -12,10 +12,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.recurrence import lstm_gates, lstm_sequence
+from models.recurrence import lstm_gates, lstm_sequence, rounded
 
 Tensor = Any
 BLANK = 0
+CELL_CLIP = 4.0  # for 8 bits everywhere
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,13 @@ class RnntConfig:
     dropout: float = 0.0
     phones: int = 0  # symbols of the phone head on the layers before the reduction, blank included; 0: there is none
     cell_clip: float | None = None  # cells stay within -clip..clip, as 8 bits need (Sak et al. 2014 clip at 50)
+    quantized: bool = False  # trained with weights, cells and what layers are given rounded to 8 bits, one scale each
 
     def __post_init__(self) -> None:
         if not 0 < self.reduction_after < self.encoder_layers:
             raise ValueError("reduction_after must leave encoder layers on both sides")
+        if self.quantized and not self.cell_clip:
+            raise ValueError("quantized needs a cell_clip, within which cells are rounded")
 
 
 TINY = RnntConfig(
@@ -72,10 +76,10 @@ class ProjectedLstm(keras.layers.Layer):
 
     def __init__(
         self, units: int, projection: int, *, residual: bool, dropout: float = 0.0, clip: float | None = None,
-        **kwargs: Any,
+        quantized: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
-        self.units, self.projection_width, self.clip = units, projection, clip
+        self.units, self.projection_width, self.clip, self.quantized = units, projection, clip, quantized
         self.may_add = residual
         self.normalise = keras.layers.LayerNormalization(name="normalise")
         self.dropout = keras.layers.Dropout(dropout)
@@ -100,10 +104,14 @@ class ProjectedLstm(keras.layers.Layer):
         batch = ops.shape(x)[0]
         cell = ops.zeros((batch, self.units), "float32")
         output = ops.zeros((batch, self.projection_width), self.compute_dtype)
+        quantized = self.quantized and bool(training)
+        kernel, recurrent, projection = (
+            ops.cast(rounded(w) if quantized else w, self.compute_dtype)
+            for w in (self.kernel, self.recurrent, self.projection)
+        )
         y = lstm_sequence(
-            ops.transpose(x, (1, 0, 2)), *(ops.cast(w, self.compute_dtype) for w in (self.kernel, self.recurrent)),
-            *(ops.cast(w, self.compute_dtype) for w in (self.bias, self.projection)), cell, output,
-            self.clip,
+            ops.transpose(rounded(x) if quantized else x, (1, 0, 2)), kernel, recurrent,
+            ops.cast(self.bias, self.compute_dtype), projection, cell, output, self.clip, quantized=quantized,
         )  # fmt: skip
         y = self.dropout(self.normalise(ops.transpose(y, (1, 0, 2))), training=training)
         return x + y if self.residual else y
@@ -129,12 +137,14 @@ class LstmStack(keras.layers.Layer):
 
     def __init__(
         self, part: str, layers: int, units: int, projection: int, *, residual: bool, dropout: float,
-        clip: float | None,
+        clip: float | None, quantized: bool,
     ) -> None:  # fmt: skip
         super().__init__(name=part)
         self.part, self.units, self.width = part, units, projection
         self.layers_ = [
-            ProjectedLstm(units, projection, residual=residual, dropout=dropout, clip=clip, name=f"lstm{i}")
+            ProjectedLstm(
+                units, projection, residual=residual, dropout=dropout, clip=clip, quantized=quantized, name=f"lstm{i}"
+            )
             for i in range(layers)
         ]
 
@@ -164,13 +174,14 @@ class Rnnt(keras.Model):
             residual=c.residual,
             dropout=c.dropout,
             clip=c.cell_clip,
+            quantized=c.quantized,
         )
         self.encoder_to_joiner = keras.layers.Dense(c.joiner, name="encoder_to_joiner")
         self.phone_head = keras.layers.Dense(c.phones, name="phone_head", dtype="float32") if c.phones else None
         self.embedding = keras.layers.Embedding(c.symbols, c.embedding, name="embedding")
         self.predictor = LstmStack(
             "predictor", c.predictor_layers, c.predictor_units, c.predictor_projection,
-            residual=c.residual, dropout=c.dropout, clip=c.cell_clip,
+            residual=c.residual, dropout=c.dropout, clip=c.cell_clip, quantized=c.quantized,
         )  # fmt: skip
         self.predictor_to_joiner = keras.layers.Dense(c.joiner, use_bias=False, name="predictor_to_joiner")
         self.joiner_to_logits = keras.layers.Dense(c.symbols, name="joiner_to_logits", dtype="float32")

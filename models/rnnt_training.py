@@ -52,7 +52,7 @@ class RnntTrainer(keras.Model):
         split = {key: ops.split(value, towers, axis=0) for key, value in batch.items()}
         results = [self._tower({k: v[i] for k, v in split.items()}, training) for i in range(towers)]
         return {
-            key: ops.concatenate([r[key] for r in results], axis=0) if results[0][key].shape.rank else
+            key: ops.concatenate([r[key] for r in results], axis=0) if len(results[0][key].shape) else
             sum(r[key] for r in results)
             for key in results[0]
         }  # fmt: skip

@@ -128,12 +128,12 @@ def mean_logs(logs: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def read_log(directory: Path) -> dict[str, list[dict[str, Any]]]:
-    """Rows of a run's log.jsonl by kind, one for a step: what a killed run wrote twice counts once."""
-    rows: dict[str, dict[int, dict[str, Any]]] = {"train": {}, "dev": {}}
+    """Rows of a run's log.jsonl by kind."""
+    rows: dict[str, list[dict[str, Any]]] = {"train": [], "dev": []}
     for line in (directory / "log.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        rows.setdefault(row["kind"], {})[row["step"]] = row
-    return {kind: [each[step] for step in sorted(each)] for kind, each in rows.items()}
+        rows.setdefault(row["kind"], []).append(row)
+    return rows
 
 
 def plot_log(directory: Path, names: tuple[str, ...]) -> Path:

@@ -154,6 +154,7 @@ class Run:
             for i, variable in enumerate(self._all_variables()):
                 variable.assign(saved[f"v{i}"])
             self.average = [saved[f"a{i}"] for i in range(len(self.average))]
+        self._forget_later_rows()
         return True
 
     def train(self, watch: Watcher, stop_after_s: float = float("inf")) -> None:
@@ -225,6 +226,16 @@ class Run:
         with (self.directory / "examples.jsonl").open("w") as file:
             file.writelines(json.dumps(e) + "\n" for e in examples)
         return {name: errors[name] / max(1, words[name]) for name in sorted(errors)}
+
+    def _forget_later_rows(self) -> None:
+        """Take out of the log what a killed run wrote after its last checkpoint: it comes again."""
+        path = self.directory / "log.jsonl"
+        if path.exists():
+            rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = "".join(row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= self.step)
+            temporary = path.with_name("log.part")
+            temporary.write_text(kept, encoding="utf-8")
+            os.replace(temporary, path)
 
     def _log(self, kind: str, values: dict[str, float]) -> None:
         line = {"kind": kind, "step": self.step, "epoch": self.epoch, **values}

@@ -20,6 +20,7 @@ import soundfile
 
 from ondevice.assets import load_manifest
 from ondevice.recognizer import Recognizer, RecognizerConfig
+from ondevice.vad import SpeechDetector
 
 ROOT = Path(__file__).parents[1]
 SENTENCES = [
@@ -126,8 +127,15 @@ def test_export_gives_an_asset_that_the_runtime_loads(corpus: Path, run: Path, t
     samples, _ = soundfile.read(corpus / "0.wav", dtype="float32")
     Recognizer.load(asset).transcribe(samples)
 
+    assert load_manifest(asset).vad_path is None
+    width = load_manifest(asset).shape("encoder", "outputs", "encoded")[-1]
+    SpeechDetector(np.zeros(width, np.float32), 0.0, threshold=1.0).save(tmp_path / "vad.npz")  # hears no speech ever
+    options += ["--vad", tmp_path / "vad.npz"]
     done = ondevice("export", "rnnt", run, "--output", asset, *options, "--lexicon", corpus / "dictionary.txt")
     assert done.returncode == 0, done.stderr
+    assert load_manifest(asset).vad_path == asset / "vad.npz"
+    assert json.loads((asset / "report.json").read_text())["wer"] == report["wer"]  # words as they are without
+    assert Recognizer.load(asset).transcribe(samples) == []
     assert load_manifest(asset).lexicon_path == asset / "lexicon.npz"
     recognizer = Recognizer.load(asset)
     assert recognizer.second_pass() is not None

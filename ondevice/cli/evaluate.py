@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ondevice.cli.checks import check_search
 from ondevice.errors import FailureError, InputError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def evaluate(
     from ondevice.recognizer import Recognizer, RecognizerConfig
     from ondevice.utterances import read_utterances
 
+    check_search(beam, lm_weight)
     normalizing = normalizer(normalize)
     utterances = read_utterances(manifests, None if split == "all" else split, limit)
     recognizer = Recognizer.load(

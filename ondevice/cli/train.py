@@ -89,6 +89,9 @@ def rnnt(
     token_dropout: Annotated[float, typer.Option(min=0, max=0.9, help="Labels hidden from the predictor.")] = 0.0,
     ctc: Annotated[float, typer.Option(min=0, help="Weight of the auxiliary CTC loss on word pieces.")] = 0.3,
     phone_ctc: Annotated[float, typer.Option(min=0, help="Weight of the auxiliary CTC loss on phones.")] = 0.3,
+    quantization_aware: Annotated[
+        bool, typer.Option("--quantization-aware", help="Train for `export rnnt --quantize int8-full`, after --start.")
+    ] = False,
     evaluate_steps: Annotated[int, typer.Option(min=1, help="Steps between measurements on the dev split.")] = 500,
     cache: Annotated[Path, typer.Option(help="Folder for cached features.")] = Path("cache"),
     jobs: Annotated[int, typer.Option(min=1, help="Processes that compute features.")] = 2,
@@ -125,6 +128,7 @@ def rnnt(
         precision=precision,
         augment=AugmentConfig(token_dropout=token_dropout, ramp_epochs=0 if start else AugmentConfig.ramp_epochs),
         start=load_manifest(find_asset(start), kind=TranscribeManifest) if start else None,
+        quantized=quantization_aware,
         say=_say,
     )  # fmt: skip
     from models.progress import Progress
@@ -259,8 +263,9 @@ def vad(
 ) -> None:
     """Train what tells speech from noise, on the encoder of an exported recogniser."""
     from models.vad import VadData, train_detector
-    from ondevice.recognizer import Recognizer
+    from ondevice.recognizer import Recognizer, RecognizerConfig
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    train_detector(Recognizer.load(model), VadData(tuple(data), tuple(noise), limit, seed=seed), _say).save(output)
+    recognizer = Recognizer.load(model, RecognizerConfig(vad=False))
+    train_detector(recognizer, VadData(tuple(data), tuple(noise), limit, seed=seed), _say).save(output)
     _say(f"{output}: written")

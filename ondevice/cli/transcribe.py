@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ondevice.cli.checks import check_raw_rate, check_search
 from ondevice.errors import FailureError, InputError, OndeviceError
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def transcribe(
     from ondevice.endpoint import EndpointConfig
     from ondevice.recognizer import Recognizer, RecognizerConfig
 
+    check_search(beam, lm_weight)
+    check_raw_rate(rate)
     config = RecognizerConfig(
         beam=beam, lm_weight=lm_weight, second_pass=second_pass, vad=vad, n_best=n_best,
         bias=read_bias_file(bias) if bias else (), endpoint=EndpointConfig(silence_s=endpoint_silence), threads=threads,

@@ -1,9 +1,10 @@
 """What 8 bits everywhere cost a trained recogniser: scales by channel or tensor, how much speech sets them, bounds.
 
-    python -m tests.benchmarks.full_int8 MODEL --calibrate CORPUS --labelled CORPUS [--every 1]
+    python -m tests.benchmarks.full_int8 MODEL --calibrate CORPUS --labelled CORPUS [--every 1] [--aware RUN]
 
 MODEL is the name or directory of an exported recogniser, whose weights are widened to floats. Greedy word error rates
-on the labelled corpora's dev splits, streaming, of the runtime itself; the first row is the float file.
+on the labelled corpora's dev splits, streaming, of the runtime itself; the first row is the float file. RUN is the
+folder of a training that knew of the 8 bits (`ondevice train rnnt --quantization-aware`), measured after it.
 """
 
 import argparse
@@ -14,9 +15,10 @@ from pathlib import Path
 
 from export.asset import Card, build_asset, word_errors
 from export.exported import recogniser
-from export.full_int8 import CELL_CLIP, bounded
+from export.full_int8 import bounded
 from export.precision import Wanted
-from models.recipe import Trained
+from models.recipe import Trained, load_trained
+from models.rnnt import CELL_CLIP
 from ondevice.assets import find_asset, load_manifest
 from ondevice.manifest import TranscribeManifest
 from ondevice.utterances import Utterance, read_utterances
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--calibrate", type=Path, required=True)
     parser.add_argument("--labelled", type=Path, action="append", required=True)
     parser.add_argument("--every", type=int, default=1, help="only every so manieth utterance")
+    parser.add_argument("--aware", type=Path, metavar="RUN")
     options = parser.parse_args()
     trained, _ = recogniser(load_manifest(find_asset(options.model), kind=TranscribeManifest))
     speech = [u for u in read_utterances([options.calibrate], "train") if u.text]
@@ -49,18 +52,25 @@ def main() -> None:
     print(
         f"{'scales of weights':<18} {'recordings':>10} {'cells':>6} {'MB':>6} {'WER':>7}   {len(labelled)} utterances"
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        asset = built(trained, Path(scratch, "float"), Wanted("float32"), speech[:1])
-        errors = word_errors(trained, {"float": asset}, labelled)
-        size = (asset / "model.tflite").stat().st_size / 1e6
-        print(f"{'float32':<18} {'':>10} {'':>6} {size:6.2f} {errors['float']:7.2%}", flush=True)
-        for number, (per_tensor, count, clip) in enumerate(SETTINGS):
+
+    def measure(name: str, network: Trained, wanted: Wanted, count: int, clip: float | None = None) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
             chosen = speech[:: max(1, len(speech) // count)][:count]
-            network = replace(trained, rnnt=bounded(trained.rnnt, clip))
-            asset = built(network, Path(scratch, str(number)), Wanted("int8-full", edge_tpu=per_tensor), chosen)
-            wer = word_errors(network, {"int8-full": asset}, labelled)["int8-full"]
-            size, scales = (asset / "model.tflite").stat().st_size / 1e6, "tensor" if per_tensor else "channel"
-            print(f"by {scales:<15} {count:10} {clip:6g} {size:6.2f} {wer:7.2%}", flush=True)
+            asset = built(network, Path(scratch, "asset"), wanted, chosen)
+            wer = word_errors(network, {"made": asset}, labelled)["made"]
+            size = (asset / "model.tflite").stat().st_size / 1e6
+        settings = f"{count:10} {clip:6g}" if clip else f"{'':10} {'':6}"
+        print(f"{name:<18} {settings} {size:6.2f} {wer:7.2%}", flush=True)
+
+    measure("float32", trained, Wanted("float32"), 1)
+    for per_tensor, count, clip in SETTINGS:
+        network = replace(trained, rnnt=bounded(trained.rnnt, clip))
+        name = f"by {'tensor' if per_tensor else 'channel'}"
+        measure(name, network, Wanted("int8-full", edge_tpu=per_tensor), count, clip)
+    if options.aware:
+        aware = load_trained(options.aware)
+        measure("aware, float32", aware, Wanted("float32"), 1)
+        measure("aware, by tensor", aware, Wanted("int8-full", edge_tpu=True), 16, aware.rnnt.config.cell_clip)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ keras = pytest.importorskip("keras")
 
 from keras import ops  # noqa: E402
 
-from models.recurrence import lstm_sequence  # noqa: E402
+from models.recurrence import lstm_gates, lstm_sequence, rounded  # noqa: E402
 from models.rnnt import BLANK, MOBILE_80MB, SMALL, TINY, Rnnt, RnntConfig  # noqa: E402
 from tests.models.backends import gradient, on_every_backend  # noqa: E402
 
@@ -67,6 +67,45 @@ def test_written_gradient_equals_autodiff(clip: float | None) -> None:
     )
     for mine, theirs in zip(gradient(ours, *arrays), gradient(plain, *arrays), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+def test_rounding_to_8_bits_leaves_the_gradient_alone() -> None:
+    values = np.array([-0.6, 0.011, 1.27, 0.0149], np.float32)
+    expected = [-0.6, 0.01, 1.27, 0.01]  # steps of a hundredth, for 1.27 is the largest
+    np.testing.assert_allclose(numpy_(rounded(ops.convert_to_tensor(values))), expected, atol=1e-6)
+    np.testing.assert_allclose(numpy_(rounded(ops.convert_to_tensor(values), 12.7)), [-0.6, 0.0, 1.3, 0.0], atol=1e-6)
+    np.testing.assert_allclose(gradient(lambda x: ops.sum(rounded(x) * values), values), values)
+
+
+def test_a_quantized_lstm_has_cells_of_8_bits() -> None:
+    rng = np.random.default_rng(1)
+    arrays = [rng.normal(0, 0.7, s).astype(np.float32) for s in [(9, 2, 3), (3, 20), (4, 20), (20,), (5, 4)]]
+    start = ops.zeros((2, 5)), ops.zeros((2, 4))
+    cell, output, outputs = *start, []
+    for t in range(9):
+        pre = ops.matmul(arrays[0][t], arrays[1]) + ops.matmul(output, arrays[2]) + arrays[3]
+        cell, _, sigmoids, _ = lstm_gates(pre, cell, 2.0)
+        cell = ops.round(cell * 63.5) / 63.5
+        output = ops.matmul(sigmoids[:, 10:] * ops.tanh(cell), arrays[4])
+        outputs.append(output)
+    made = numpy_(lstm_sequence(*arrays, *start, 2.0, quantized=True))
+    np.testing.assert_allclose(made, numpy_(ops.stack(outputs)), atol=1e-5)
+    assert np.abs(made - numpy_(lstm_sequence(*arrays, *start, 2.0))).max() > 1e-4
+
+
+def test_rounding_is_for_training_only() -> None:
+    keras.utils.set_random_seed(0)
+    model = Rnnt(replace(TINY, cell_clip=4.0, quantized=True))
+    model.build()
+    plain = Rnnt(replace(TINY, cell_clip=4.0))
+    plain.build()
+    plain.set_weights(model.get_weights())
+    np.testing.assert_array_equal(numpy_(model.encode(features())), numpy_(plain.encode(features())))
+    assert (
+        np.abs(numpy_(model.encode(features(), training=True) - plain.encode(features(), training=True))).max() > 1e-5
+    )
+    with pytest.raises(ValueError, match="quantized needs a cell_clip"):
+        replace(TINY, quantized=True)
 
 
 def test_encoder_steps_equal_the_whole_sequence(model: Rnnt) -> None:

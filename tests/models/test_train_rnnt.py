@@ -1,6 +1,7 @@
 """Training learns, and goes on after a kill exactly as if nothing had happened."""
 
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,20 @@ def test_a_killed_run_goes_on_exactly(tmp_path: Path) -> None:
         np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), atol=1e-5, err_msg=ours.path)
     for ours, theirs in zip(whole.average, part.average, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_what_was_logged_after_the_last_checkpoint_is_not_logged_twice(tmp_path: Path) -> None:
+    run = make_run(tmp_path, steps=9, config=None)
+    for run.step in range(1, 4):
+        run._log("train", {"loss": run.step})
+        run._log("dev", {"tones": run.step})
+        if run.step == 2:
+            run.save()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"kind": "tra')  # killed while it wrote
+    assert run.restore()
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(row["kind"], row["step"]) for row in rows] == [(kind, n) for n in (1, 2) for kind in ("train", "dev")]
 
 
 def test_a_stop_between_two_epochs_is_saved_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
