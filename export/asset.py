@@ -22,11 +22,11 @@ from export.convert import parity, write_bytes
 from export.edge_parts import Parts, write_parts
 from export.edgetpu import split_signatures
 from export.full_int8 import Embedding, Run, bounded, convert_full
-from export.mixed import Say, quiet
 from export.page import operator_table, write_page
 from export.precision import TOLERANCE, Wanted, weights_of
 from export.recorder import Recorder
 from export.rnnt import convert, keras_steps, run_steps, signatures, tflite_steps
+from export.telling import Teller, quiet
 from export.writing import CURVES, REPORT, beside, put
 from models.greedy import greedy_tokens
 from models.pieces import load_pieces, piece_list
@@ -69,7 +69,7 @@ class Card:
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{path}: {error}; expected a model card (JSON)") from error
 
-    def metrics_of(self, model: Path, say: Say = quiet) -> list[Mapping[str, Any]]:
+    def metrics_of(self, model: Path, say: Teller = quiet) -> list[Mapping[str, Any]]:
         """The metrics if they were measured of this file, else none, which is said."""
         if not self.metrics or sha256_of(model) == self.measured:
             return list(self.metrics)
@@ -138,7 +138,9 @@ def prove(recorded: Recorded, files: Mapping[str, LiteRtModel]) -> dict[str, Any
     return {"utterance": recorded.text, "seconds": recorded.seconds, "parity": tables}
 
 
-def word_errors(trained: Trained, assets: Mapping[str, Path], utterances: Sequence[Utterance]) -> dict[str, float]:
+def word_errors(
+    trained: Trained, assets: Mapping[str, Path], utterances: Sequence[Utterance], say: Teller = quiet
+) -> dict[str, float]:
     """Greedy WER of the Keras network, whole sequences in float, and of assets (by precision), streaming."""
     texts = [english(utterance.text) for utterance in utterances]
     samples = [utterance.samples(trained.features.rate_hz) for utterance in utterances]
@@ -146,7 +148,8 @@ def word_errors(trained: Trained, assets: Mapping[str, Path], utterances: Sequen
     greedy = RecognizerConfig(beam=1, vad=False, endpoint=EndpointConfig(silence_s=0))
     for precision, path in assets.items():
         recognizer = Recognizer(load_manifest(path), greedy)
-        heard[precision] = [" ".join(result.text for result in recognizer.transcribe(x)) for x in samples]
+        tracked = say.track(samples, f"words, {precision}")
+        heard[precision] = [" ".join(result.text for result in recognizer.transcribe(x)) for x in tracked]
     return {name: float(jiwer.wer(texts, [english(text) for text in said])) for name, said in heard.items()}
 
 
@@ -172,7 +175,7 @@ def keras_texts(trained: Trained, recordings: Sequence[np.ndarray], batch: int =
 
 def build_asset(
     trained: Trained, target: Path, card: Card, wanted: Wanted, utterance: tuple[np.ndarray, str],
-    lm: Path | None = None, labelled: Sequence[Utterance] = (), curves: Path | None = None, say: Say = quiet,
+    lm: Path | None = None, labelled: Sequence[Utterance] = (), curves: Path | None = None, say: Teller = quiet,
     calibration: Sequence[Utterance] = (), lexicon: SoundLexicon | None = None, vad: SpeechDetector | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the asset `target` (replacing one that is there) and return its report.
@@ -246,7 +249,7 @@ def build_asset(
         if labelled:
             for number, point in enumerate(mixture.curve if mixture else ()):
                 write(f"curve{number}", mixture.file(point), wanted.precision)
-            errors = word_errors(trained, made, labelled)
+            errors = word_errors(trained, made, labelled, say)
             for number in range(len(mixture.curve) if mixture else 0):
                 report["mixture"]["curve"][number]["wer"] = errors.pop(f"curve{number}")
             report["utterances"], report["wer"] = len(labelled), errors

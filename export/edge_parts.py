@@ -10,7 +10,7 @@ from typing import Any
 
 from export.convert import write_bytes
 from export.edgetpu import audit, run_compiler, tensor_order
-from export.mixed import Say, quiet
+from export.telling import Teller, quiet
 from ondevice.errors import FailureError
 
 
@@ -21,14 +21,14 @@ class Parts:
     compiled: Mapping[str, Any]  # the manifest's field `edge_tpu`
     report: list[dict[str, Any]]  # a row for each signature
 
-    def tell(self, say: Say) -> None:
+    def tell(self, say: Teller) -> None:
         """A line for each signature."""
         for row in self.report:
             done = "compiled" if row["compiler"] else "not compiled"
             say(f"{row['file']}: {row['operators']} operators on the Edge TPU; {done}")
 
 
-def write_parts(directory: Path, files: Mapping[str, bytes], say: Say = quiet) -> Parts:
+def write_parts(directory: Path, files: Mapping[str, bytes], say: Teller = quiet) -> Parts:
     """Write `<signature>.tflite` for each into an asset's directory, and `<signature>_edgetpu.tflite` where possible.
 
     files: int8 files of one graph each. Raises FailureError with the compiler's words when it fails, and naming the

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from export.layers import Layer, at_bits, float_layers, prepared
+from export.telling import Teller, quiet
 from ondevice.errors import InputError
 
 POINTS = 9  # of the curve, ends included
@@ -52,15 +53,10 @@ class Mixture:
 
 
 Measure = Callable[[bytes], float]
-Say = Callable[[str], None]
-
-
-def quiet(_: str) -> None:
-    """Say nothing."""
 
 
 def mix(
-    content: bytes, weights: Iterable[tuple[str, np.ndarray]], measure: Measure, most_bytes: int, say: Say = quiet
+    content: bytes, weights: Iterable[tuple[str, np.ndarray]], measure: Measure, most_bytes: int, say: Teller = quiet
 ) -> Mixture:
     """The float file `content` in at most `most_bytes` with the smallest error this search finds.
 
@@ -73,7 +69,7 @@ def mix(
     sensitivity: dict[str, float] = {}
     base = measure(wide)
     candidates = [layer for layer in layers if layer.narrow]
-    for number, layer in enumerate(candidates, 1):
+    for number, layer in enumerate(say.track(candidates, "layers at int4"), 1):
         sensitivity[layer.name] = measure(at_bits(content, layers, {layer.name: 4}))
         say(f"{number} of {len(candidates)}: {layer.name} at int4: error {base:.4f} -> {sensitivity[layer.name]:.4f}")
     order = sorted(candidates, key=lambda layer: (sensitivity[layer.name] - base) / layer.values)
@@ -85,7 +81,8 @@ def mix(
         file = at(count)
         return Point(len(file), measure(file), tuple(layer.name for layer in order[:count]))
 
-    curve = tuple(point(n) for n in sorted({round(i * len(order) / (POINTS - 1)) for i in range(POINTS)}))
+    counts = sorted({round(i * len(order) / (POINTS - 1)) for i in range(POINTS)})
+    curve = tuple(point(n) for n in say.track(counts, "sizes"))
     count = fewest(len(order), lambda n: len(at(n)) <= most_bytes)
     return Mixture(content, tuple(layers), point(count), curve, sensitivity)
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from export.convert import PRECISIONS as CONVERTED
 from export.layers import at_bits, float_layers, prepared
-from export.mixed import Measure, Mixture, Say, check_size, mix, quiet
+from export.mixed import Measure, Mixture, check_size, mix
+from export.telling import Teller, quiet
 from ondevice.errors import InputError
 
 ASKED = {
@@ -94,7 +95,7 @@ class Wanted:
 
     def make(
         self, convert: Callable[[str], bytes], float_file: bytes, weights: Iterable[tuple[str, np.ndarray]],
-        measure: Measure, say: Say = quiet,
+        measure: Measure, say: Teller = quiet,
     ) -> tuple[bytes, Mixture | None]:  # fmt: skip
         """The file, and how a mixture was found. Raises InputError when it cannot be small enough."""
         most = self.most_bytes or 2**62

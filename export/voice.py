@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from keras import ops
 from export.asset import Card, rounded, write_json, write_reports
 from export.convert import Call, Endpoint, keras_calls, relative_error, to_tflite, write_bytes
 from export.edge_parts import write_parts
-from export.mixed import Say, quiet
 from export.precision import TOLERANCE, Wanted, weights_of
 from export.recorder import Recorder
 from export.tacotron import endpoints
+from export.telling import Teller, quiet
 from export.vocoder import endpoints as vocoder_made
 from export.voice_parts import convert_parts
 from export.writing import beside, put
@@ -73,7 +74,7 @@ def voice_run(acoustic: AcousticModel, symbols: Sequence[int], mel: np.ndarray) 
 
 def build_voice(
     trained: TrainedVoice, target: Path, card: Card, wanted: Wanted, sentence: Sentence,
-    calibration: Sequence[Sentence] = (), say: Say = quiet, styles: bool = False,
+    calibration: Sequence[Sentence] = (), say: Teller = quiet, styles: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the asset `target` (replacing one that is there) and return its report: errors over one real sentence.
 
@@ -111,25 +112,26 @@ def build_voice(
         return convert_parts(trained.tacotron, made, seen.inputs())
 
     files = {PRONUNCIATION_FILE: trained.pronunciation}
-    finish = measure_tokens if styles else None
+    finish = partial(measure_tokens, say=say) if styles else None
     return _build(target, wanted, card, trained.tacotron, made, files, values, run, parts=parts, say=say, finish=finish)
 
 
-def measure_tokens(directory: Path) -> None:
+def measure_tokens(directory: Path, say: Teller = quiet) -> None:
     """Write what each style token of a voice does into its manifest; its vocoder must be there."""
     synthesizer = Synthesizer.load(directory)
 
-    def say(text: str, token: int, weight: float) -> np.ndarray:
+    def spoken(text: str, token: int, weight: float) -> np.ndarray:
         return synthesizer(text, Style({token: weight}))
 
     values = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-    found = measure_styles(say, synthesizer.voice.tokens, synthesizer.rate_hz)
+    tokens = synthesizer.voice.tokens
+    found = say.track(measure_styles(spoken, tokens, synthesizer.rate_hz), "style tokens", tokens)
     values["styles"] = [effects.values() for effects in found]
     write_json(directory / MANIFEST, values)
 
 
 def build_vocoder(
-    vocoder: Vocoder | Wavenet, target: Path, card: Card, wanted: Wanted, log_mel: np.ndarray, say: Say = quiet
+    vocoder: Vocoder | Wavenet, target: Path, card: Card, wanted: Wanted, log_mel: np.ndarray, say: Teller = quiet
 ) -> dict[str, Any]:
     """The same of a vocoder, over natural-log mel [F, M] of a recording."""
     made, shape = vocoder_made(vocoder), {}
@@ -186,7 +188,7 @@ def _build(
     target: Path, wanted: Wanted, card: Card, model: keras.Model, made: Mapping[str, Endpoint],
     files: Mapping[str, Path], values: Callable[[Path, str], dict[str, Any]],
     run: Callable[[Path, Mapping[str, Call]], dict[str, np.ndarray]], drawn: Sequence[str] = (),
-    parts: Callable[[Path], dict[str, bytes]] | None = None, say: Say = quiet,
+    parts: Callable[[Path], dict[str, bytes]] | None = None, say: Teller = quiet,
     finish: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     weights = weights_of(model)

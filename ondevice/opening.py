@@ -71,6 +71,15 @@ def open_model(manifest: Manifest, threads: int = 1, delegate: str | None = None
     return model
 
 
+def edge_tpu_notes(manifest: Manifest, model: LiteRtModel) -> tuple[str, ...]:
+    """What a person should know who gave a model with parts for an Edge TPU: whether they are used."""
+    if not manifest.edge_tpu:
+        return ()
+    if model.on_edge_tpu:
+        return (f"{manifest.name}: {', '.join(model.on_edge_tpu)} on the Edge TPU",)
+    return (f"{manifest.name}: has parts for an Edge TPU, but none can be used here; all of it runs on the CPU",)
+
+
 def look_up(model: LiteRtModel, manifest: Manifest) -> None:
     """Give the signatures of a model that take embeddings their table, if the asset has one."""
     if EMBEDDING_FILE not in manifest.files:

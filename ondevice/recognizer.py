@@ -34,7 +34,7 @@ from ondevice.errors import InputError
 from ondevice.features import StreamingLogMel, stack_frames
 from ondevice.litert import LiteRtModel
 from ondevice.manifest import SEARCH_RANGES, TranscribeManifest
-from ondevice.opening import open_model
+from ondevice.opening import edge_tpu_notes, open_model
 from ondevice.results import Alternative, Result, Word
 from ondevice.search import BeamSearch, Decoded, Emission, GreedySearch, LanguageModel, SearchConfig, write_out
 from ondevice.second_pass import SecondPass, SecondPassConfig
@@ -152,6 +152,11 @@ class Recognizer:
     def unspelled(self) -> Sequence[str]:
         """Bias phrases that the model's pieces cannot write; they have no effect."""
         return self._bias.unspelled if self._bias else ()
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a person should know of how it runs here: where the parts for an Edge TPU do, if there are any."""
+        return edge_tpu_notes(self.manifest, self._model)
 
     def language_model(self) -> LanguageModel | None:
         """The model's own n-gram language model, read anew; None when it has none."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -27,7 +27,7 @@ from ondevice.acoustic import AcousticModel, Mel, Trouble
 from ondevice.assets import find_asset, load_manifest
 from ondevice.audio import to_mono_float
 from ondevice.errors import InputError
-from ondevice.opening import open_model
+from ondevice.opening import edge_tpu_notes, open_model
 from ondevice.pronounce import Pronouncer, SpokenSentence
 from ondevice.speech_features import MARGINS_S, SPEECH_DB, speech_mel, trim_silence
 from ondevice.transfer import ProsodyScale, prosody_of
@@ -116,6 +116,11 @@ class Synthesizer:
     def rate_hz(self) -> int:
         """Sample rate of what is said: 24,000."""
         return self.voice.features.rate_hz
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a person should know of how it runs here: where the parts for an Edge TPU do, if there are any."""
+        return edge_tpu_notes(self.voice, self._models[0])
 
     def __call__(
         self, text: str, style: Style | None = None, seed: int = 0, warn: Callable[[str], None] = lambda _: None

@@ -74,6 +74,7 @@ def rnnt(
     calibration = _calibration(calibrate, calibration_size, wanted.precision == "int8-full", "--quantize int8-full")
     from export import exported
     from export.asset import build_asset
+    from export.telling import Terminal
     from models.recipe import load_trained
     from ondevice.audio import read_audio
     from ondevice.manifest import TranscribeManifest
@@ -94,7 +95,7 @@ def rnnt(
     curves = run / "curves.png"
     report = build_asset(
         trained, output, about, wanted, (samples, text), lm, utterances,
-        curves if curves.exists() else None, _say, calibration, sounds, SpeechDetector.load(vad) if vad else None,
+        curves if curves.exists() else None, Terminal(), calibration, sounds, SpeechDetector.load(vad) if vad else None,
     )  # fmt: skip
     for precision, rows in report["parity"].items():
         worst = max(rows, key=lambda row: row["relative_rms"])
@@ -185,6 +186,7 @@ def voice(
     import numpy as np
 
     from export import exported
+    from export.telling import Terminal
     from export.voice import build_voice
     from ondevice.assets import find_asset, load_manifest
     from ondevice.audio import read_audio
@@ -197,7 +199,7 @@ def voice(
     except InputError as error:
         if styles:
             raise InputError(f"--vocoder: {error}; or --no-styles") from None
-        _say(f"--vocoder: {error}")
+        print(f"--vocoder: {error}", file=sys.stderr)
     made = _exported(run, VoiceManifest)
     about = _card(card, made)
     if made:
@@ -217,7 +219,7 @@ def voice(
     calibration = [sentence(u.text, u.samples(SPEECH_RATE_HZ)) for u in speech]
     if not said[0]:
         raise InputError(f"--text {text!r}: nothing to say; expected what is said in {recording}")
-    _tell(output, build_voice(trained, output, about, wanted, said, calibration, _say, styles))
+    _tell(output, build_voice(trained, output, about, wanted, said, calibration, Terminal(), styles))
 
 
 def _voice_run(run: Path, pronunciation: Path, vocoder: str) -> Any:
@@ -256,6 +258,7 @@ def vocoder(
     """Export a vocoder: model.tflite, manifest.json and report.json, proven equal to the trained network."""
     wanted = _wanted(quantize, max_size, target, output, run, for_edge_tpu=None)
     from export import exported
+    from export.telling import Terminal
     from export.voice import build_vocoder
     from models.train_vocoder import load_vocoder
     from ondevice.audio import read_audio
@@ -266,7 +269,7 @@ def vocoder(
     about = _card(card, made)
     trained = exported.vocoder(made) if made else load_vocoder(run)
     mel = speech_mel(read_audio(recording, SPEECH_RATE_HZ))
-    _tell(output, build_vocoder(trained, output, about, wanted, mel, _say))
+    _tell(output, build_vocoder(trained, output, about, wanted, mel, Terminal()))
 
 
 @app.command("audit")
@@ -362,10 +365,6 @@ def _wanted(
     from export.precision import Wanted
 
     return Wanted.parse(quantize, max_size, target, for_edge_tpu)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def _tell(output: Path, report: dict[str, Any]) -> None:

@@ -73,6 +73,8 @@ def listen(
         bias=read_bias_file(bias) if bias else (), endpoint=EndpointConfig(silence_s=endpoint_silence), threads=threads,
     )  # fmt: skip
     recognizer = Recognizer.load(model, config)
+    for note in recognizer.notes:
+        print(note, file=sys.stderr)
     for phrase in recognizer.unspelled:
         print(f"ondevice: {bias}: {phrase!r} cannot be written with the model's pieces; left out", file=sys.stderr)
     _run(recognizer, source, device, rate, format_, output, stats)

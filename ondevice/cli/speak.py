@@ -69,6 +69,8 @@ def speak(
     from ondevice.synthesizer import Style, Synthesizer
 
     synthesizer = Synthesizer.load(model, vocoder, threads)
+    for note in synthesizer.notes:
+        print(note, file=sys.stderr)
     style = Style(tokens, _reference(reference, synthesizer.rate_hz), transfer, speed)
     _run(synthesizer, _lines(text, file), style, seed, output, raw, device, plot, stats)
 

@@ -80,6 +80,8 @@ def transcribe(
         bias=read_bias_file(bias) if bias else (), endpoint=EndpointConfig(silence_s=endpoint_silence), threads=threads,
     )  # fmt: skip
     recognizer = Recognizer.load(model, config)
+    for note in recognizer.notes:
+        print(note, file=sys.stderr)
     for phrase in recognizer.unspelled:
         print(f"ondevice: {bias}: {phrase!r} cannot be written with the model's pieces; left out", file=sys.stderr)
     code = _run(recognizer, files, wanted, output_dir, jobs, rate)

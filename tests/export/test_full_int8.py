@@ -156,6 +156,8 @@ def test_compiled_parts_run_where_a_device_is_and_else_the_whole_file(
         whole = open_model(manifest)
     assert not whole.on_edge_tpu
     assert "runs on the CPU: delegate libedgetpu" in caplog.text
+    absent = ("toy: has parts for an Edge TPU, but none can be used here; all of it runs on the CPU",)
+    assert Recognizer(manifest).notes == opening.edge_tpu_notes(manifest, whole) == absent
 
     def without_delegate(path: Path, threads: int, interpreters: tuple[str, ...], _: str | None) -> LiteRtModel:
         return LiteRtModel(path, threads, interpreters)
@@ -173,6 +175,8 @@ def test_compiled_parts_run_where_a_device_is_and_else_the_whole_file(
     assert parts.on_edge_tpu == ["encoder", "joiner", "predictor"]
     assert "encoder, joiner, predictor on the Edge TPU" in caplog.text
     assert parts.runs_on == f"{whole.runs_on}; encoder, joiner, predictor on the Edge TPU"
+    assert Recognizer(manifest).notes == ("toy: encoder, joiner, predictor on the Edge TPU",)
+    assert opening.edge_tpu_notes(replace(manifest, edge_tpu={}), whole) == ()
     state = {name: np.zeros(shape, np.float32) for name, shape in manifest.signatures["predictor"].state.items()}
     for token in (0, 7):
         made, expected = (
