@@ -22,6 +22,7 @@ from export.convert import parity, write_bytes
 from export.edge_parts import Parts, write_parts
 from export.edgetpu import split_signatures
 from export.full_int8 import Embedding, Run, bounded, convert_full
+from export.layers import weight_errors
 from export.page import operator_table, write_page
 from export.precision import TOLERANCE, Wanted, weights_of
 from export.recorder import Recorder
@@ -255,14 +256,20 @@ def build_asset(
             report["utterances"], report["wer"] = len(labelled), errors
         if curves:
             shutil.copyfile(curves, made[wanted.precision] / CURVES)
-        write_reports(made[wanted.precision], report)
+        write_reports(made[wanted.precision], report, made["float32"] / MODEL_FILE, weights)
         card.metrics_of(made[wanted.precision] / MODEL_FILE, say)
         put(made[wanted.precision], target)
     return report
 
 
-def write_reports(directory: Path, report: dict[str, Any]) -> None:
-    """Time an asset that is otherwise done, and write report.json and report.html into its directory."""
+def write_reports(
+    directory: Path, report: dict[str, Any], float_file: Path, weights: Sequence[tuple[str, np.ndarray]]
+) -> None:
+    """Time an asset that is otherwise done, and write report.json and report.html into its directory.
+
+    Its weights are held against those of the float file; `weights`, path and values of each in Keras, give the names.
+    """
+    report["layers"] = weight_errors(directory / MODEL_FILE, float_file, weights)
     report["bench"] = timed(directory)
     report["operators"] = operator_table(directory / MODEL_FILE)
     write_json(directory / REPORT, report)

@@ -8,16 +8,21 @@ import contextlib
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.file_weights import stored_weights, widened
 from ondevice.errors import FailureError
+from ondevice.graph import Subgraph, Tensor, read_graph
 
 MATRIX_OPERATIONS = ("FULLY_CONNECTED", "EMBEDDING_LOOKUP")
 KERNEL_OPERATIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+STORED = ("FLOAT32", "FLOAT16", "INT8", "INT4")
+UNLIKE = 0.7  # relative RMS error beyond which two arrays are not the same weights
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,47 @@ def float_layers(content: bytes, weights: Iterable[tuple[str, np.ndarray]]) -> l
                 known = Layer(name, (), rows.size, len(tensor.shape) == 2)
             found[tensor.buffer] = replace(known, operators=(*known.operators, scope))
     return list(found.values())
+
+
+def weight_errors(path: Path, float_path: Path, weights: Iterable[tuple[str, np.ndarray]]) -> list[dict[str, Any]]:
+    """How far the weights of each layer in a file are from those in the float file of the same network: relative RMS.
+
+    weights: see `float_layers`. Layers that look nothing like any of the float file are left out.
+    """
+    graph, reference = read_graph(path), read_graph(float_path)
+    if graph is None or reference is None:
+        return []
+    named, found = _by_values(weights), []
+    for signature, subgraph in graph.signatures.items():
+        known = [(t, widened(float_path, t)) for t in _matrices(reference.signatures[signature])]
+        for tensor in _matrices(subgraph):
+            values = widened(path, tensor)
+            alike = [(other, array) for other, array in known if array.shape == values.shape]
+            errors = [_relative(array, values) for _, array in alike]
+            if not errors or min(errors) > UNLIKE:
+                continue
+            own, array = alike[int(np.argmin(errors))]
+            name = named.get(_key(array.reshape(array.shape[0], -1)), own.name)
+            kept = {"layer": f"{signature}/{name}", "values": values.size, "stored_as": tensor.type.lower()}
+            found.append({**kept, "error": min(errors)})
+    return found
+
+
+def _matrices(subgraph: Subgraph) -> list[Tensor]:
+    """Weights of matrices and convolutions, each once."""
+    return [tensor for tensor in stored_weights(subgraph, once=True) if len(tensor.shape) > 1 and tensor.type in STORED]
+
+
+def _as_stored(array: np.ndarray) -> Iterator[np.ndarray]:
+    """A weight as rows [outputs, rest], and as it is where it may be a table."""
+    yield np.moveaxis(array, -1, 0).reshape(array.shape[-1], -1)
+    if array.ndim == 2:
+        yield array
+
+
+def _relative(array: np.ndarray, other: np.ndarray) -> float:
+    """Relative RMS error."""
+    return float(np.sqrt(np.mean((array - other) ** 2) / max(float(np.mean(array**2)), 1e-12)))
 
 
 def prepared(content: bytes) -> bytes:
@@ -144,7 +190,6 @@ def _by_values(weights: Iterable[tuple[str, np.ndarray]]) -> dict[tuple[Any, ...
     named: dict[tuple[Any, ...], str] = {}
     for path, array in weights:
         if array.ndim >= 2:
-            named.setdefault(_key(np.moveaxis(array, -1, 0).reshape(array.shape[-1], -1)), path)
-            if array.ndim == 2:
-                named.setdefault(_key(array), path)  # a table of embeddings
+            for stored in _as_stored(array):
+                named.setdefault(_key(stored), path)
     return named

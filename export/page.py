@@ -44,6 +44,7 @@ def write_page(directory: Path, manifest: Manifest, report: Mapping[str, Any]) -
         _sizes(report, manifest),
         _metrics(report),
         _mixture(report.get("mixture")),
+        _layers(report.get("layers", [])),
         _parity(report["parity"]),
         _edge_tpu(report.get("edge_tpu", [])),
         _bench(report.get("bench")),
@@ -94,6 +95,13 @@ def _mixture(mixture: Mapping[str, Any] | None) -> str:
     return _section("Bits, layer by layer", pictures + _table(layers)) + _section(
         "Size against error", _table(mixture["curve"])
     )
+
+
+def _layers(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    picture = _picture(_weight_errors, rows)
+    return _section("Relative RMS error of every layer's weights against Keras", picture + _table(rows))
 
 
 def _parity(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -160,6 +168,12 @@ def _layer_errors(layers: Sequence[Mapping[str, Any]]) -> Figure:
     return _bars(
         (row["layer"] for row in rows), values, "error of the outputs with only this layer at int4; by bits chosen"
     )
+
+
+def _weight_errors(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    kinds = dict.fromkeys(row["stored_as"] for row in rows)
+    values = {kind: [max(row["error"], 1e-9) if row["stored_as"] == kind else 0.0 for row in rows] for kind in kinds}
+    return _bars((row["layer"] for row in rows), values, "relative RMS error of the weights")
 
 
 def _trade_off(mixture: Mapping[str, Any]) -> Figure:

@@ -248,7 +248,7 @@ def _build(
         directory = folder / wanted.precision
         if finish:
             finish(directory)
-        write_reports(directory, report)
+        write_reports(directory, report, folder / "float32" / MODEL_FILE, weights)
         card.metrics_of(directory / MODEL_FILE, say)
         put(directory, target)
     return report

@@ -87,14 +87,21 @@ def stored_weights(subgraph: Subgraph, *, once: bool) -> Sequence[Tensor]:
 
 
 def widened(path: Path, tensor: Tensor) -> np.ndarray:
-    """float32 of a weight: as it is, of half the width, or of 8 bits with a scale for all or for each channel.
+    """float32 of a weight: as it is, of half the width, or of 8 or 4 bits with a scale for all or for each channel.
 
     Channels are the first axis, or the last where that is 1, as in a depthwise convolution.
     """
     if tensor.type in ("FLOAT32", "FLOAT16"):
         return tensor.data.view(tensor.type.lower()).astype(np.float32).reshape(tensor.shape)
-    values, axis = tensor.data, 0 if tensor.shape[0] > 1 else len(tensor.shape) - 1
-    if tensor.type == "INT8" and len(tensor.scales) in (1, tensor.shape[axis]):
+    axis = 0 if tensor.shape[0] > 1 else len(tensor.shape) - 1
+    if tensor.type in ("INT8", "INT4") and len(tensor.scales) in (1, tensor.shape[axis]):
         scales = tensor.scales.reshape([-1 if i == axis else 1 for i in range(len(tensor.shape))])
-        return values.view(np.int8).reshape(tensor.shape) * scales
-    raise InputError(f"{path}: a weight is {tensor.type}; expected float32, float16 or int8")
+        values = tensor.data.view(np.int8) if tensor.type == "INT8" else _nibbles(tensor.data, math.prod(tensor.shape))
+        return values.reshape(tensor.shape) * scales
+    raise InputError(f"{path}: a weight is {tensor.type}; expected float32, float16, int8 or int4")
+
+
+def _nibbles(data: np.ndarray, count: int) -> np.ndarray:
+    """int8 [count] of numbers from -8 to 7 stored two a byte, the lower four bits first."""
+    halves = np.stack([data & 15, data >> 4], axis=1).reshape(-1)[:count].astype(np.int8)
+    return (halves ^ 8) - 8

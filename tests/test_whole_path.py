@@ -124,6 +124,7 @@ def test_export_gives_an_asset_that_the_runtime_loads(corpus: Path, run: Path, t
     assert report["wer"]["keras"] == report["wer"]["float32"]
     assert {row["tensor"] for row in report["parity"]["float32"]} >= {"encoded", "encoder_c0", "predicted", "logits"}
     assert load_manifest(asset).name == "tones"
+    assert {"encoder/lstm0/kernel", "joiner/joiner_to_logits/kernel"} <= {row["layer"] for row in report["layers"]}
     samples, _ = soundfile.read(corpus / "0.wav", dtype="float32")
     Recognizer.load(asset).transcribe(samples)
 

@@ -13,7 +13,7 @@ if keras.backend.backend() != "tensorflow":
     pytest.skip("exports run on the TensorFlow backend", allow_module_level=True)
 
 from export.convert import Call, operators, relative_error  # noqa: E402
-from export.layers import Layer, at_bits, float_layers, prepared  # noqa: E402
+from export.layers import Layer, at_bits, float_layers, prepared, weight_errors  # noqa: E402
 from export.mixed import Mixture, fewest, mix  # noqa: E402
 from export.precision import Wanted, size_in_bytes, weights_of  # noqa: E402
 from export.rnnt import convert, keras_steps, tflite_steps  # noqa: E402
@@ -91,6 +91,30 @@ def test_the_prepared_file_computes_the_same(source: bytes, error: Call) -> None
 def test_two_constants_never_have_one_name(layers: Sequence[Layer], source: bytes, rnnt: Rnnt) -> None:
     nameless = float_layers(prepared(source), [("all", values) for _, values in weights_of(rnnt)])
     assert len({layer.name for layer in nameless}) == len(layers)
+
+
+def test_errors_of_weights_are_told_layer_by_layer(
+    source: bytes, layers: Sequence[Layer], rnnt: Rnnt, tmp_path: Path
+) -> None:
+    content, paths = prepared(source), {}
+    for bits in (8, 4):
+        made = at_bits(content, layers, {layer.name: bits for layer in layers})
+        paths[bits] = tmp_path / f"{bits}.tflite"
+        paths[bits].write_bytes(made)
+    (tmp_path / "float.tflite").write_bytes(source)
+    weights = weights_of(rnnt)
+    for bits, low, high in ((8, 1e-3, 0.02), (4, 0.05, 0.2)):
+        rows = weight_errors(paths[bits], tmp_path / "float.tflite", weights)
+        assert {row["layer"] for row in rows} == {layer.name for layer in layers}
+        assert {row["stored_as"] for row in rows} == {f"int{bits}"}
+        assert all(low < row["error"] < high for row in rows)
+    same = weight_errors(tmp_path / "float.tflite", tmp_path / "float.tflite", weights)
+    assert {row["error"] for row in same} == {0.0}
+    values = np.array(rnnt.encoder.layers_[0].kernel)  # by hand: a scale for each output, 7 steps either way
+    scale = np.abs(values).max(axis=0) / 7
+    expected = relative_error(values, np.clip(np.rint(values / scale), -8, 7) * scale)[1]
+    errors = {row["layer"]: row["error"] for row in weight_errors(paths[4], tmp_path / "float.tflite", weights)}
+    assert errors["encoder/lstm0/kernel"] == pytest.approx(expected, rel=0.02)
 
 
 def test_fewer_bits_are_smaller_and_less_exact(source: bytes, layers: Sequence[Layer], error: Call) -> None:
