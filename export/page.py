@@ -43,6 +43,7 @@ def write_page(directory: Path, manifest: Manifest, report: Mapping[str, Any]) -
         f"<h1>{html.escape(manifest.name)}</h1><p>{html.escape(manifest.description)}</p>",
         _sizes(report, manifest),
         _metrics(report),
+        _task(report.get("task", {})),
         _mixture(report.get("mixture")),
         _layers(report.get("layers", [])),
         _parity(report["parity"]),
@@ -85,6 +86,11 @@ def _sizes(report: Mapping[str, Any], manifest: Manifest) -> str:
 def _metrics(report: Mapping[str, Any]) -> str:
     rows = [{"": name, "greedy_WER": value} for name, value in report.get("wer", {}).items()]
     return _section(f"Word error rate on {report.get('utterances')} utterances", _table(rows)) if rows else ""
+
+
+def _task(task: Mapping[str, Mapping[str, float]]) -> str:
+    rows = [{"": name, **values} for name, values in task.items() if values]
+    return _section("How good it is at its task, over the recording", _table(rows))
 
 
 def _mixture(mixture: Mapping[str, Any] | None) -> str:

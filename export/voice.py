@@ -25,6 +25,7 @@ from export.telling import Teller, quiet
 from export.vocoder import endpoints as vocoder_made
 from export.voice_parts import convert_parts
 from export.writing import beside, put
+from models.speech_metrics import log_spectral_distance, mcd13
 from models.tacotron import Tacotron
 from models.vocoder import Vocoder
 from models.wavenet import Wavenet
@@ -37,7 +38,7 @@ from ondevice.manifest_base import MANIFEST, MODEL_FILE
 from ondevice.opening import open_model
 from ondevice.phonemes import SYMBOLS
 from ondevice.pronounce import Pronouncer
-from ondevice.speech_features import SPEECH_MEL
+from ondevice.speech_features import SPEECH_MEL, SPEECH_RATE_HZ
 from ondevice.styles import measure_styles
 from ondevice.synthesizer import Style, Synthesizer
 from ondevice.transfer import ProsodyScale
@@ -46,6 +47,7 @@ from ondevice.vocoder import vocoder_stream
 from ondevice.voice_manifest import PRONUNCIATION_FILE, PROSODY_FEATURES, VocoderManifest, VoiceManifest
 
 PARTS = "with 8-bit parts"  # in a report: the file with its signatures replaced by those for an Edge TPU
+DB = 10 / np.log(10)  # of a natural log of power
 Sentence = tuple[Sequence[int], np.ndarray]  # symbols, and normalised log-mel [F, M] of a recording
 
 
@@ -112,8 +114,15 @@ def build_voice(
         return convert_parts(trained.tacotron, made, seen.inputs())
 
     files = {PRONUNCIATION_FILE: trained.pronunciation}
+
+    def task(said: Mapping[str, np.ndarray]) -> dict[str, float]:
+        off = said["refined"][: len(sentence[1])] - (sentence[1] * trained.std + trained.mean)
+        return {"spectra led through the recording, off by dB": float(DB * np.sqrt((off**2).mean(axis=1)).mean())}
+
     finish = partial(measure_tokens, say=say) if styles else None
-    return _build(target, wanted, card, trained.tacotron, made, files, values, run, parts=parts, say=say, finish=finish)
+    return _build(
+        target, wanted, card, trained.tacotron, made, files, values, run, parts=parts, say=say, finish=finish, task=task
+    )
 
 
 def measure_tokens(directory: Path, say: Teller = quiet) -> None:
@@ -131,9 +140,10 @@ def measure_tokens(directory: Path, say: Teller = quiet) -> None:
 
 
 def build_vocoder(
-    vocoder: Vocoder | Wavenet, target: Path, card: Card, wanted: Wanted, log_mel: np.ndarray, say: Teller = quiet
-) -> dict[str, Any]:
-    """The same of a vocoder, over natural-log mel [F, M] of a recording."""
+    vocoder: Vocoder | Wavenet, target: Path, card: Card, wanted: Wanted, log_mel: np.ndarray, say: Teller = quiet,
+    recorded: np.ndarray | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The same of a vocoder, over natural-log mel [F, M] of a recording; `recorded` [F * hop] is what a copy is of."""
     made, shape = vocoder_made(vocoder), {}
     if isinstance(vocoder, Wavenet):
         c = vocoder.config
@@ -150,8 +160,17 @@ def build_vocoder(
         stream = vocoder_stream(load_manifest(directory, kind=VocoderManifest), calls)
         return {"samples": np.concatenate([stream.accept(log_mel), stream.finish()])}
 
+    def task(made: Mapping[str, np.ndarray]) -> dict[str, float]:
+        if recorded is None:
+            return {}
+        copy = made["samples"][: len(recorded)]
+        return {
+            "MCD13 of the copy, dB": mcd13(recorded, copy, SPEECH_RATE_HZ),
+            "log-spectral distance of the copy, dB": log_spectral_distance(recorded, copy, SPEECH_RATE_HZ),
+        }
+
     drawn = ("samples",) if isinstance(vocoder, Wavenet) else ()
-    return _build(target, wanted, card, vocoder, made, {}, values, run, drawn, say=say)
+    return _build(target, wanted, card, vocoder, made, {}, values, run, drawn, say=say, task=task)
 
 
 def described(made: Mapping[str, Endpoint]) -> dict[str, dict[str, dict[str, list[int]]]]:
@@ -190,12 +209,13 @@ def _build(
     run: Callable[[Path, Mapping[str, Call]], dict[str, np.ndarray]], drawn: Sequence[str] = (),
     parts: Callable[[Path], dict[str, bytes]] | None = None, say: Teller = quiet,
     finish: Callable[[Path], None] | None = None,
+    task: Callable[[Mapping[str, np.ndarray]], dict[str, float]] = lambda _: {},
 ) -> dict[str, Any]:  # fmt: skip
     weights = weights_of(model)
     with beside(target, *files.values()) as folder:
         reference: dict[str, np.ndarray] = {}
         recorder = Recorder(keras_calls(made))
-        report: dict[str, Any] = {"parity": {}, "bytes": {}}
+        report: dict[str, Any] = {"parity": {}, "bytes": {}, "task": {}}
 
         def write(precision: str, content: bytes) -> None:
             directory = folder / precision
@@ -206,10 +226,12 @@ def _build(
             write_json(directory / MANIFEST, values(directory, precision))
             if not reference:
                 reference.update(run(directory, recorder.calls))
+                report["task"]["keras"] = task(reference)
             opened = open_model(load_manifest(directory))  # the runtime's own checks
-            rows = recorder.errors(opened.signatures, drawn)
+            rows, whole = recorder.errors(opened.signatures, drawn), run(directory, opened.signatures)
             if not drawn:  # what was drawn otherwise once cannot be compared as a whole
-                rows += whole_errors(reference, run(directory, opened.signatures))
+                rows += whole_errors(reference, whole)
+            report["task"][precision] = task(whole)
             report["parity"][precision] = checked(rows, precision)
             proof = Recorder(opened.signatures)
             run(directory, proof.calls)
@@ -221,7 +243,8 @@ def _build(
                 compiled["edge_tpu"], report["edge_tpu"] = written.compiled, written.report
                 in_parts = [LiteRtModel(directory / f"{part}.tflite").signatures[part] for part in made_parts]
                 both = {**opened.signatures, **dict(zip(made_parts, in_parts, strict=True))}
-                rows = recorder.errors(both) + whole_errors(reference, run(directory, both))
+                whole = run(directory, both)
+                rows, report["task"][PARTS] = recorder.errors(both) + whole_errors(reference, whole), task(whole)
                 report["parity"][PARTS] = checked(rows, "int8-full")
             write_json(directory / MANIFEST, values(directory, precision) | compiled)  # with the files written since
             report["bytes"][precision] = len(content)

@@ -262,14 +262,14 @@ def vocoder(
     from export.voice import build_vocoder
     from models.train_vocoder import load_vocoder
     from ondevice.audio import read_audio
-    from ondevice.speech_features import SPEECH_RATE_HZ, speech_mel
+    from ondevice.speech_features import SPEECH_RATE_HZ, speech_mel, whole_frames
     from ondevice.voice_manifest import VocoderManifest
 
     made = _exported(run, VocoderManifest)
     about = _card(card, made)
     trained = exported.vocoder(made) if made else load_vocoder(run)
-    mel = speech_mel(read_audio(recording, SPEECH_RATE_HZ))
-    _tell(output, build_vocoder(trained, output, about, wanted, mel, Terminal()))
+    recorded = whole_frames(read_audio(recording, SPEECH_RATE_HZ))
+    _tell(output, build_vocoder(trained, output, about, wanted, speech_mel(recorded), Terminal(), recorded))
 
 
 @app.command("audit")

@@ -18,6 +18,7 @@ from export.asset import Card  # noqa: E402
 from export.precision import Wanted  # noqa: E402
 from export.recorder import Recorder  # noqa: E402
 from export.tacotron import endpoints  # noqa: E402
+from export.telling import Teller  # noqa: E402
 from export.vocoder import endpoints as vocoder_endpoints  # noqa: E402
 from export.voice import (  # noqa: E402
     TrainedVoice,
@@ -217,7 +218,10 @@ def vocoder() -> Vocoder:
 @pytest.fixture(scope="module")
 def vocoder_asset(vocoder: Vocoder, tmp_path_factory: pytest.TempPathFactory) -> VocoderManifest:
     folder = tmp_path_factory.mktemp("vocoder")
-    build_vocoder(vocoder, folder / "toy", CARD, Wanted("float32"), LOG_MEL)
+    recorded = np.random.default_rng(3).normal(0, 0.1, len(LOG_MEL) * 256).astype(np.float32)
+    report = build_vocoder(vocoder, folder / "toy", CARD, Wanted("float32"), LOG_MEL, recorded=recorded)
+    assert report["task"]["keras"] == pytest.approx(report["task"]["float32"], rel=1e-3)
+    assert report["task"]["keras"]["MCD13 of the copy, dB"] > 1
     return load_manifest(folder / "toy", kind=VocoderManifest)
 
 
@@ -273,14 +277,24 @@ def test_a_wavenet_quantised_is_judged_call_by_call(tmp_path: Path, mixture: int
 
 def test_a_report_is_one_page_with_what_was_measured(tacotron: Tacotron, tmp_path: Path) -> None:
     said: list[str] = []
+
+    class Listener(Teller):
+        def __call__(self, line: str) -> None:
+            said.append(line)
+
     wanted = Wanted.parse("mixed", "1MB")
-    report = build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, wanted, (TEXT, MEL), say=said.append)
+    report = build_voice(trained(tacotron, tmp_path), tmp_path / "toy", CARD, wanted, (TEXT, MEL), say=Listener())
     saved = json.loads((tmp_path / "toy" / "report.json").read_text())
     assert saved["parity"].keys() == saved["bytes"].keys() == {"float32", "dynamic-mixed"}
     assert saved["bench"]["threads"][0]["signatures"].keys() == endpoints(tacotron).keys()
     assert len(said) == sum(row["error_at_int4"] is not None for row in saved["mixture"]["layers"]) > 5
     page = (tmp_path / "toy" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4
+    assert {row["layer"] for row in saved["layers"]} >= {row["layer"] for row in saved["mixture"]["layers"]}
+    off = {name: values["spectra led through the recording, off by dB"] for name, values in saved["task"].items()}
+    assert off.keys() == {"keras", "float32", "dynamic-mixed"}
+    assert off["keras"] == pytest.approx(off["float32"], rel=1e-5)
+    assert off["dynamic-mixed"] != off["float32"]
     assert not re.search(r"<(script|link)|src=.?http", page)
     for text in (
         "decoder.mel",
