@@ -189,6 +189,10 @@ def build_asset(
     precision, weights that are no numbers, a size that cannot be reached, or a target that must not be replaced.
     """
     weights = weights_of(trained.rnnt)
+    if vad and len(vad.weights) != trained.rnnt.config.joiner:
+        raise InputError(
+            f"--vad: {len(vad.weights)} weights; expected one for each of {trained.rnnt.config.joiner} encoder outputs"
+        )
     with beside(target, trained.pieces) as folder:
         recorded = Recorded(trained, *utterance)
         made: dict[str, Path] = {}

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from models.file_weights import stored_weights, widened
-from ondevice.errors import FailureError
+from ondevice.errors import FailureError, InputError
 from ondevice.graph import Subgraph, Tensor, read_graph
 
 MATRIX_OPERATIONS = ("FULLY_CONNECTED", "EMBEDDING_LOOKUP")
@@ -71,9 +71,14 @@ def weight_errors(path: Path, float_path: Path, weights: Iterable[tuple[str, np.
         return []
     named, found = _by_values(weights), []
     for signature, subgraph in graph.signatures.items():
+        if signature not in reference.signatures:
+            continue
         known = [(t, widened(float_path, t)) for t in _matrices(reference.signatures[signature])]
         for tensor in _matrices(subgraph):
-            values = widened(path, tensor)
+            try:
+                values = widened(path, tensor)
+            except InputError:  # scales of a form that is not known
+                continue
             alike = [(other, array) for other, array in known if array.shape == values.shape]
             errors = [_relative(array, values) for _, array in alike]
             if not errors or min(errors) > UNLIKE:
@@ -87,7 +92,8 @@ def weight_errors(path: Path, float_path: Path, weights: Iterable[tuple[str, np.
 
 def _matrices(subgraph: Subgraph) -> list[Tensor]:
     """Weights of matrices and convolutions, each once."""
-    return [tensor for tensor in stored_weights(subgraph, once=True) if len(tensor.shape) > 1 and tensor.type in STORED]
+    wide = [t for t in stored_weights(subgraph, once=True) if sum(length > 1 for length in t.shape) > 1]
+    return [tensor for tensor in wide if tensor.type in STORED]
 
 
 def _as_stored(array: np.ndarray) -> Iterator[np.ndarray]:

@@ -47,6 +47,7 @@ from ondevice.vocoder import vocoder_stream
 from ondevice.voice_manifest import PRONUNCIATION_FILE, PROSODY_FEATURES, VocoderManifest, VoiceManifest
 
 PARTS = "with 8-bit parts"  # in a report: the file with its signatures replaced by those for an Edge TPU
+SHORTEST_S = 0.1  # of a recording on which a copy is judged
 DB = 10 / np.log(10)  # of a natural log of power
 Sentence = tuple[Sequence[int], np.ndarray]  # symbols, and normalised log-mel [F, M] of a recording
 
@@ -161,7 +162,7 @@ def build_vocoder(
         return {"samples": np.concatenate([stream.accept(log_mel), stream.finish()])}
 
     def task(made: Mapping[str, np.ndarray]) -> dict[str, float]:
-        if recorded is None:
+        if recorded is None or len(recorded) < SHORTEST_S * SPEECH_RATE_HZ:
             return {}
         copy = made["samples"][: len(recorded)]
         return {

@@ -36,7 +36,7 @@ class LedSpectra:
         if not path.exists():
             made = [each for store in stores for each in _led(acoustic, store, encode, seed)]
             if not made:
-                raise InputError("no recording that the voice could be led through; expected sentences it can say")
+                raise InputError("--voice: no recording that it could be led through; expected sentences it can say")
             with atomic_bytes(path) as file:
                 np.savez(
                     file, keys=np.array([key for key, _, _ in made]), starts=np.array([start for _, start, _ in made]),

@@ -45,10 +45,10 @@ def scan(
     return carry, tuple(a.stack() for a in arrays)
 
 
-def rounded(x: Tensor, largest: Tensor | float | None = None) -> Tensor:
+def fake_quantized(x: Tensor, largest: Tensor | float | None = None) -> Tensor:
     """x as 8 bits hold it: on 255 steps from -largest to largest, the largest magnitude in it if None.
 
-    The gradient is that of x: training with it learns weights that bear the rounding.
+    The gradient is that of x (a straight-through estimator): training with it learns weights that bear the rounding.
     """
     wide = ops.cast(x, "float32")
     step = (ops.maximum(ops.max(ops.abs(wide)), 1e-6) if largest is None else largest) / LEVELS
@@ -70,7 +70,7 @@ def lstm_gates(
     cell = keep * cell + ops.cast(sigmoids[:, :units] * candidate, cell.dtype)
     if clip:
         cell = ops.minimum(ops.maximum(cell, -clip), clip)
-        cell = rounded(cell, clip) if quantized else cell
+        cell = fake_quantized(cell, clip) if quantized else cell
     hidden = sigmoids[:, 2 * units :] * ops.tanh(ops.cast(cell, pre.dtype))
     return cell, hidden, sigmoids, candidate
 

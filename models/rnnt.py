@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.recurrence import lstm_gates, lstm_sequence, rounded
+from models.recurrence import fake_quantized, lstm_gates, lstm_sequence
 
 Tensor = Any
 BLANK = 0
@@ -39,7 +39,7 @@ class RnntConfig:
     dropout: float = 0.0
     phones: int = 0  # symbols of the phone head on the layers before the reduction, blank included; 0: there is none
     cell_clip: float | None = None  # cells stay within -clip..clip, as 8 bits need (Sak et al. 2014 clip at 50)
-    quantized: bool = False  # trained with weights, cells and what layers are given rounded to 8 bits, one scale each
+    quantized: bool = False  # LSTM layers are trained with inputs, weights and cells rounded to 8 bits
 
     def __post_init__(self) -> None:
         if not 0 < self.reduction_after < self.encoder_layers:
@@ -106,11 +106,11 @@ class ProjectedLstm(keras.layers.Layer):
         output = ops.zeros((batch, self.projection_width), self.compute_dtype)
         quantized = self.quantized and bool(training)
         kernel, recurrent, projection = (
-            ops.cast(rounded(w) if quantized else w, self.compute_dtype)
+            ops.cast(fake_quantized(w) if quantized else w, self.compute_dtype)
             for w in (self.kernel, self.recurrent, self.projection)
         )
         y = lstm_sequence(
-            ops.transpose(rounded(x) if quantized else x, (1, 0, 2)), kernel, recurrent,
+            ops.transpose(fake_quantized(x) if quantized else x, (1, 0, 2)), kernel, recurrent,
             ops.cast(self.bias, self.compute_dtype), projection, cell, output, self.clip, quantized=quantized,
         )  # fmt: skip
         y = self.dropout(self.normalise(ops.transpose(y, (1, 0, 2))), training=training)

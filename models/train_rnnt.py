@@ -148,6 +148,7 @@ class Run:
         """Go back to a checkpoint; False when there is none."""
         path = path or self.directory / "checkpoint.npz"
         if not path.exists():
+            self._forget_later_rows()
             return False
         with np.load(path) as saved:
             self.step, self.epoch, self.batch = (int(x) for x in saved["position"])
@@ -232,7 +233,7 @@ class Run:
         path = self.directory / "log.jsonl"
         if path.exists():
             rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = "".join(row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= self.step)
+            kept = "".join(row for row in rows if 0 <= _step_of(row) <= self.step)
             temporary = path.with_name("log.part")
             temporary.write_text(kept, encoding="utf-8")
             os.replace(temporary, path)
@@ -244,6 +245,14 @@ class Run:
         if self._board is not None:
             for name, value in values.items():
                 self._board.scalar(f"{kind}/{name}", value, self.step)
+
+
+def _step_of(row: str) -> int:
+    """The step of a line of the log; -1 for one that was cut short."""
+    try:
+        return int(json.loads(row)["step"]) if row.endswith("\n") else -1
+    except ValueError:
+        return -1
 
 
 class Board:

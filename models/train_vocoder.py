@@ -7,6 +7,7 @@ discriminators (`adversarial`), perhaps on spectra that a voice made, too (`voic
 samples. A run stopped at any point goes on with the same options.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -33,6 +34,7 @@ from models.wavenet import Wavenet, WavenetConfig
 from models.wavenet_training import WavenetTrainer
 from ondevice.acoustic import AcousticModel
 from ondevice.errors import InputError
+from ondevice.manifest_base import MODEL_FILE, Manifest
 from ondevice.opening import open_model
 from ondevice.pronounce import Pronouncer
 from ondevice.speech_features import SPEECH_MEL, speech_mel
@@ -102,8 +104,10 @@ def evaluator(trainer: keras.Model, batches: SegmentBatches) -> Callable[[], dic
     return evaluate
 
 
-def led_spectra(voice: VoiceManifest, stores: Sequence[SpeechStore], path: Path) -> LedSpectra:
-    """What an exported voice makes of the recordings in the stores, kept in the file `path`."""
+def led_spectra(voice: VoiceManifest, stores: Sequence[SpeechStore], folder: Path) -> LedSpectra:
+    """What an exported voice makes of the recordings in the stores, kept in a file of the folder."""
+    known = "|".join([voice.files[MODEL_FILE].sha256, *(store.directory.name for store in stores)])
+    path = folder / f"spectra-{hashlib.sha256(known.encode()).hexdigest()[:8]}.npz"
     acoustic = AcousticModel(voice, open_model(voice).signatures)
     encode = Pronouncer(voice.pronunciation_path, voice.symbols).encode
     return LedSpectra.of(acoustic, stores, encode, path)
@@ -147,16 +151,14 @@ def prepare(options: VocoderOptions) -> tuple[StepRun, list[SpeechStore]]:
     trainer, model = make_trainer(options, statistics)
     led = [None, None]
     if options.voice:
-        files = (output / "spectra-train.npz", output / "spectra-dev.npz")
-        led = [
-            led_spectra(options.voice, stores, path) for stores, path in zip((train, development), files, strict=True)
-        ]
+        led = [led_spectra(options.voice, stores, output) for stores in (train, development)]
     batches = SegmentBatches(train, SPEECH_MEL, options.batch, options.frames, seed=config.seed, led=led[0])
     fixed = replace(batches, stores=development, seed=1, gain_db=0.0, led=led[1])
     run = StepRun(output, trainer, batches, config, evaluator(trainer, fixed))
     settings = {
         "model": options.model, "sizes": asdict(model.config), "mel": asdict(SPEECH_MEL),
-        "train": asdict(config), "options": {k: getattr(v, "name", str(v)) for k, v in vars(options).items()},
+        "train": asdict(config),
+        "options": {k: v.name if isinstance(v, Manifest) else str(v) for k, v in vars(options).items()},
     }  # fmt: skip
     if options.model == "vocoder":
         settings["losses"] = asdict(trainer.config)

@@ -8,6 +8,8 @@ Shapes: `T` encoder frames (60 ms), `J` their width.
 """
 
 import math
+import zipfile
+import zlib
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,11 @@ class SpeechDetector:
         Raises ValueError when they are no finite numbers of that shape.
         """
         self.weights, self.bias, self.threshold = np.asarray(weights, np.float32), float(bias), float(threshold)
-        if self.weights.ndim != 1 or not np.isfinite([*self.weights, self.bias, self.threshold]).all():
+        if (
+            self.weights.ndim != 1
+            or not len(self.weights)
+            or not np.isfinite([*self.weights.reshape(-1), self.bias, self.threshold]).all()
+        ):
             raise ValueError("expected a row of finite weights, a bias and a threshold")
 
     @classmethod
@@ -43,7 +49,9 @@ class SpeechDetector:
                 if int(saved["format"]) != FORMAT:
                     raise ValueError(f"format {int(saved['format'])} is not {FORMAT}")
                 return cls(saved["weights"], float(saved["bias"]), float(saved["threshold"]))
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        except (
+            OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, NotImplementedError
+        ) as error:  # fmt: skip
             raise InputError(f"{path}: {error}; expected a file of `ondevice train vad`") from None
 
     def save(self, path: Path) -> None:
@@ -53,7 +61,7 @@ class SpeechDetector:
             np.savez(file, format=np.int64(FORMAT), weights=self.weights, bias=bias, threshold=threshold)
 
     def evidence(self, encoded: Float32) -> float:
-        """The largest mean over 0.3 s of the log odds in encoder frames [T, J]; of all there is when that is less."""
+        """The largest mean over 0.3 s of the log odds in encoder frames [T, J]; -inf when there is less of them."""
         watch = SpeechWatch(self)
         for frame in encoded:
             watch.accept(frame)
@@ -82,10 +90,9 @@ class SpeechWatch:
 
     def accept(self, encoded: npt.NDArray[Any]) -> None:
         """Take an encoder frame of J values."""
-        seen_enough = len(self._odds) == FRAMES
         self._odds.append(float(encoded.reshape(-1) @ self._detector.weights) + self._detector.bias)
-        mean = sum(self._odds) / len(self._odds)
-        self.evidence = max(self.evidence, mean) if seen_enough else mean
+        if len(self._odds) == FRAMES:
+            self.evidence = max(self.evidence, sum(self._odds) / FRAMES)
 
     @property
     def heard(self) -> bool:

@@ -2,13 +2,12 @@
 
     python -m tests.benchmarks.mobile [--max-size 80MB] [--onnx]
 
-Builds MOBILE_80MB with random weights, quantises it and times its steps on one thread; published: 450 MB to 80 MB, four
-times as fast. Takes some minutes and 4 GB of memory. `--onnx` times the encoder in ONNX Runtime beside it
-(`pip install -e '.[onnx]'`). Times drift by half between runs on a shared machine: read the ratios.
+Builds MOBILE_80MB with random weights, quantises it and times its steps on one thread, what was published beside it.
+Takes some minutes and 4 GB of memory. `--onnx` times the same network in ONNX Runtime (`pip install -e '.[onnx]'`).
+Times drift by half between runs on a shared machine: read the ratios.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,8 +17,10 @@ import keras
 import numpy as np
 
 from export.convert import relative_error
+from export.mixed import Mixture
 from export.precision import Wanted, weights_of
 from export.rnnt import convert, keras_steps, tflite_steps
+from export.telling import Terminal
 from models.rnnt import MOBILE_80MB, Rnnt
 from ondevice.audio import read_audio
 from ondevice.bench import bandwidth_bytes_per_s
@@ -91,6 +92,7 @@ def main() -> None:
     print(f"{size}, ms per {STEP_S * 1000:.0f} ms of audio, one thread; memory {bandwidth / 1e9:.1f} GB/s")
     print(f"{HEADER}  of the floor  error")
     first: tuple[int, float] | None = None
+    mixture: Mixture | None = None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.tflite")
 
@@ -101,28 +103,44 @@ def main() -> None:
 
         mixed = Wanted.parse("mixed", options.max_size)
         for wanted in (Wanted("float32"), Wanted("dynamic-int8"), mixed, Wanted("dynamic-int4")):
-            content, _ = wanted.make(lambda p: convert(rnnt, p), float_file, weights, error, tell)
+            content, found = wanted.make(lambda p: convert(rnnt, p), float_file, weights, error, Terminal())
+            mixture = found or mixture
             off = error(content)
             model = LiteRtModel(path)
             encoder = median_ms(stepper(model.signatures["encoder"], features))
             predictor, joiner = (median_ms(stepper(model.signatures[name])) for name in ("predictor", "joiner"))
-            # greedy decoding of speech with 4 tokens a second: so many joiner and predictor calls a step
-            step = encoder + 1.24 * joiner + 0.24 * predictor
-            first = first or (len(content), step)
-            floor, size = 1000 * encoder_bytes(path) / bandwidth, len(content)
-            sizes = f"{wanted.precision:<15} {size / 1e6:7.1f} {first[0] / size:7.1f}x"
-            times = (
-                f"{encoder:8.2f} {predictor:10.2f} {joiner:7.2f} {first[1] / step:6.1f}x {step / 1000 / STEP_S:6.3f}"
-            )
-            print(f"{sizes} {times}  {floor / encoder:11.0%}  {off:.4f}", flush=True)
+            first = first or (len(content), whole_step(encoder, predictor, joiner))
+            floor = 1000 * encoder_bytes(path) / bandwidth
+            line = row(wanted.precision, len(content), (encoder, predictor, joiner), first)
+            print(f"{line}  {floor / encoder:11.0%}  {off:.4f}", flush=True)
+        assert first is not None
+        print(f"{'published':<15} {'450-80':>7} {450 / 80:7.1f}x {'':>27} {4.0:6.1f}x")
         if options.onnx:
             path.write_bytes(float_file)
-            encoder_only = {"encoder": LiteRtModel(path).signatures["encoder"]}
-            for precision, _, size, peer in onnx_signatures(path, encoder_only, threads=1):
-                encoder = median_ms(stepper(peer, features))
-                print(
-                    f"{f'onnx {precision}':<15} {size / 1e6:7.1f} {'':>8} {encoder:8.2f}  (encoder alone)", flush=True
-                )
+            timed: dict[str, dict[str, tuple[int, float]]] = {}
+            for precision, name, size, peer in onnx_signatures(path, LiteRtModel(path).signatures, threads=1):
+                step = median_ms(stepper(peer, features if name == "encoder" else None))
+                timed.setdefault(precision, {})[name] = size, step
+            for precision, each in timed.items():
+                times = (each["encoder"][1], each["predictor"][1], each["joiner"][1])
+                print(row(f"onnx {precision}", sum(size for size, _ in each.values()), times, first), flush=True)
+    assert mixture is not None
+    print(f"\n{mixed.precision}, size against error, and at {len(mixture.chosen.narrow)} layers where it stopped:")
+    for point in mixture.curve:
+        print(f"{len(point.narrow):3} layers at int4 {point.size / 1e6:7.1f} MB  error {point.error:.4f}")
+
+
+def whole_step(encoder: float, predictor: float, joiner: float) -> float:
+    """A step of greedy decoding of speech with 4 tokens a second: so many joiner and predictor calls."""
+    return encoder + 1.24 * joiner + 0.24 * predictor
+
+
+def row(name: str, size: int, times: tuple[float, float, float], first: tuple[int, float]) -> str:
+    """Size and times in ms of encoder, predictor and joiner, against the size and the step of the first file."""
+    step = whole_step(*times)
+    smaller, faster, rtf = first[0] / size, first[1] / step, step / 1000 / STEP_S
+    each = f"{times[0]:8.2f} {times[1]:10.2f} {times[2]:7.2f}"
+    return f"{name:<15} {size / 1e6:7.1f} {smaller:7.1f}x {each} {faster:6.1f}x {rtf:6.3f}"
 
 
 def encoder_bytes(path: Path) -> int:
@@ -130,11 +148,6 @@ def encoder_bytes(path: Path) -> int:
     graph = read_graph(path)
     assert graph is not None
     return signature_weights(graph)["encoder"].bytes
-
-
-def tell(line: str) -> None:
-    """Progress, out of the table's way."""
-    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

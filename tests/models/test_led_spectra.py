@@ -69,7 +69,7 @@ def test_spectra_begin_where_the_speech_does_and_are_made_once(tmp_path: Path) -
 
 
 def test_without_anything_to_lead_through_there_is_nothing_to_learn(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no recording that the voice could be led through"):
+    with pytest.raises(InputError, match="no recording that it could be led through"):
         LedSpectra.of(Echo(), [Store()], lambda _: [], tmp_path / "led.npz")
     assert not list(tmp_path.iterdir())
 

@@ -9,7 +9,7 @@ keras = pytest.importorskip("keras")
 
 from keras import ops  # noqa: E402
 
-from models.recurrence import lstm_gates, lstm_sequence, rounded  # noqa: E402
+from models.recurrence import fake_quantized, lstm_gates, lstm_sequence  # noqa: E402
 from models.rnnt import BLANK, MOBILE_80MB, SMALL, TINY, Rnnt, RnntConfig  # noqa: E402
 from tests.models.backends import gradient, on_every_backend  # noqa: E402
 
@@ -72,9 +72,11 @@ def test_written_gradient_equals_autodiff(clip: float | None) -> None:
 def test_rounding_to_8_bits_leaves_the_gradient_alone() -> None:
     values = np.array([-0.6, 0.011, 1.27, 0.0149], np.float32)
     expected = [-0.6, 0.01, 1.27, 0.01]  # steps of a hundredth, for 1.27 is the largest
-    np.testing.assert_allclose(numpy_(rounded(ops.convert_to_tensor(values))), expected, atol=1e-6)
-    np.testing.assert_allclose(numpy_(rounded(ops.convert_to_tensor(values), 12.7)), [-0.6, 0.0, 1.3, 0.0], atol=1e-6)
-    np.testing.assert_allclose(gradient(lambda x: ops.sum(rounded(x) * values), values), values)
+    np.testing.assert_allclose(numpy_(fake_quantized(ops.convert_to_tensor(values))), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        numpy_(fake_quantized(ops.convert_to_tensor(values), 12.7)), [-0.6, 0.0, 1.3, 0.0], atol=1e-6
+    )
+    np.testing.assert_allclose(gradient(lambda x: ops.sum(fake_quantized(x) * values), values), values)
 
 
 def test_a_quantized_lstm_has_cells_of_8_bits() -> None:

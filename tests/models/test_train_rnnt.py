@@ -129,6 +129,10 @@ def test_what_was_logged_after_the_last_checkpoint_is_not_logged_twice(tmp_path:
     assert run.restore()
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [(row["kind"], row["step"]) for row in rows] == [(kind, n) for n in (1, 2) for kind in ("train", "dev")]
+    (tmp_path / "checkpoint.npz").unlink()
+    run.step = 0
+    assert not run.restore()  # killed before its first checkpoint: all of it comes again
+    assert (tmp_path / "log.jsonl").read_text() == ""
 
 
 def test_a_stop_between_two_epochs_is_saved_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,21 +11,41 @@ import soundfile
 
 keras = pytest.importorskip("keras")
 
+pytest.importorskip("tensorflow")
+
+from export.asset import Card  # noqa: E402
+from export.precision import Wanted  # noqa: E402
+from export.voice import build_vocoder  # noqa: E402
 from models import train_vocoder  # noqa: E402
 from models.train_vocoder import VocoderOptions, load_vocoder  # noqa: E402
+from models.vocoder import Vocoder  # noqa: E402
+from ondevice.assets import load_manifest  # noqa: E402
 from ondevice.errors import InputError  # noqa: E402
+from ondevice.voice_manifest import VocoderManifest, VoiceManifest  # noqa: E402
+from tests.export.test_exported import shaken  # noqa: E402
+from tests.ondevice.toy_voice import build_toy_voice  # noqa: E402
+
+
+def spoken(folder: Path, text: str = "Hiss.") -> Path:
+    """A corpus of half a second of noise in each split."""
+    folder.mkdir()
+    rows = []
+    for number, split in enumerate(("train", "dev")):
+        noise = np.random.default_rng(number).normal(0, 0.1, 12_000)
+        soundfile.write(folder / f"{number}.wav", noise, 24_000)
+        rows.append(json.dumps({"file": f"{number}.wav", "text": text, "split": split}) + "\n")
+    (folder / "manifest.jsonl").write_text("".join(rows), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    folder, rows = tmp_path / "noise", []
-    folder.mkdir()
-    for number, split in enumerate(("train", "dev")):
-        noise = np.random.default_rng(number).normal(0, 0.1, 12_000)
-        soundfile.write(folder / f"{number}.wav", noise, 24_000)
-        rows.append(json.dumps({"file": f"{number}.wav", "text": "Hiss.", "split": split}) + "\n")
-    (folder / "manifest.jsonl").write_text("".join(rows), encoding="utf-8")
-    return folder
+    return spoken(tmp_path / "noise")
+
+
+@pytest.fixture(scope="module")
+def toy_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_toy_voice(tmp_path_factory.mktemp("voices"))
 
 
 @pytest.fixture(autouse=True)
@@ -62,10 +82,36 @@ def test_a_wavenet_is_trained_by_the_same_recipe(corpus: Path, tmp_path: Path) -
     assert json.loads((tmp_path / "run" / "config.json").read_text())["sizes"]["group"] == 8
 
 
+def test_a_vocoder_goes_on_from_an_exported_one_with_spectra_of_a_voice(
+    toy_voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_vocoder, "JUDGE_STEPS", 1)
+    voice = load_manifest(toy_voice, kind=VoiceManifest)
+    exported = shaken(Vocoder(train_vocoder.PRESETS["tiny"]))
+    mel = np.random.default_rng(0).normal(-6, 2, (29, 80)).astype(np.float32)
+    build_vocoder(exported, tmp_path / "start", Card("start", "random weights", "CC0"), Wanted("float32"), mel)
+    start = load_manifest(tmp_path / "start", kind=VocoderManifest)
+    corpus = spoken(tmp_path / "said")
+    output = tmp_path / "run"
+    train(corpus, output, steps=1, preset="tiny", start=start, voice=voice, adversarial=True)
+    rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert {"mel", "led_mel", "led_discriminator"} <= rows[-1].keys()
+    assert rows[-1]["mel"] != rows[-1]["led_mel"]
+    assert len(list(output.glob("spectra-*.npz"))) == 2
+    options = json.loads((output / "config.json").read_text())["options"]
+    assert (options["voice"], options["start"], options["output"]) == (voice.name, start.name, str(output))
+    learnt = load_vocoder(output)
+    moved = np.abs(keras.ops.convert_to_numpy(learnt.embed.kernel - exported.embed.kernel)).max()
+    assert moved < 0.02  # it began there
+    with pytest.raises(InputError, match="--voice: no recording that it could be led through"):
+        train(spoken(tmp_path / "mute", text="!"), tmp_path / "none", preset="tiny", start=start, voice=voice)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         ({"model": "wavenet", "adversarial": True}, "--adversarial: is for a vocoder"),
+        ({"model": "wavenet", "voice": object()}, "--voice: is for a vocoder"),
         ({"preset": "paper"}, "--preset paper: expected one of"),
         ({"model": "organ"}, "--model organ: expected vocoder or wavenet"),
     ],

@@ -23,10 +23,15 @@ def frames(values: list[float]) -> np.ndarray:
     return np.array([[value, -7.0] for value in values], np.float32)
 
 
-@given(st.lists(st.integers(-8, 8), min_size=1, max_size=30))
+@given(st.lists(st.integers(-8, 8), min_size=FRAMES, max_size=30))
 def test_evidence_is_the_largest_mean_of_five_frames(values: list[int]) -> None:
-    means = [np.mean(values[i : i + FRAMES]) for i in range(max(1, len(values) - FRAMES + 1))]
+    means = [np.mean(values[i : i + FRAMES]) for i in range(len(values) - FRAMES + 1)]
     assert ONE.evidence(frames(list(map(float, values)))) == pytest.approx(max(means) + 0.5, abs=1e-5)
+
+
+def test_less_than_that_is_no_evidence() -> None:
+    assert ONE.evidence(frames([9.0] * (FRAMES - 1))) == -np.inf
+    assert ONE.evidence(frames([])[:, None].reshape(0, 2)) == -np.inf
 
 
 def test_speech_once_heard_stays_heard_until_the_next_utterance() -> None:
@@ -49,11 +54,16 @@ def test_it_is_stored_and_read_back(tmp_path: Path) -> None:
         load_detector(tmp_path / "vad.npz", 7)
 
 
-@pytest.mark.parametrize("content", [b"", b"nothing of the kind"])
-def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "vad.npz").write_bytes(content)
-    with pytest.raises(InputError, match="expected a file of `ondevice train vad`"):
-        SpeechDetector.load(tmp_path / "vad.npz")
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vad.npz"
+    SpeechDetector(np.ones(9, np.float32), 0.0, 1.0).save(path)
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    changed[whole.index(np.float32(1).tobytes() * 9)] ^= 1  # its checksum tells
+    for content in (b"", b"nothing of the kind", b"PK", b"PK\3\4", whole[:200], whole[:-30], bytes(changed)):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="expected a file of `ondevice train vad`"):
+            SpeechDetector.load(path)
 
 
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
