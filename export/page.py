@@ -107,7 +107,7 @@ def _layers(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     picture = _picture(_weight_errors, rows)
-    return _section("Relative RMS error of every layer's weights against Keras", picture + _table(rows))
+    return _section("Relative RMS error of every layer's weights against the float file", picture + _table(rows))
 
 
 def _parity(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
