@@ -106,7 +106,7 @@ def _mixture(mixture: Mapping[str, Any] | None) -> str:
 def _layers(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
-    picture = _picture(_weight_errors, rows)
+    picture = _picture(_weight_errors, rows) if any(row["error"] for row in rows) else ""
     return _section("Relative RMS error of every layer's weights against the float file", picture + _table(rows))
 
 
