@@ -92,8 +92,8 @@ def weight_errors(path: Path, float_path: Path, weights: Iterable[tuple[str, np.
 
 def _matrices(subgraph: Subgraph) -> list[Tensor]:
     """Weights of matrices and convolutions, each once."""
-    wide = [t for t in stored_weights(subgraph, once=True) if sum(length > 1 for length in t.shape) > 1]
-    return [tensor for tensor in wide if tensor.type in STORED]
+    stored = [tensor for tensor in stored_weights(subgraph, once=True) if tensor.type in STORED]
+    return [t for t in stored if len(t.shape) == 2 or sum(length > 1 for length in t.shape) > 1]
 
 
 def _as_stored(array: np.ndarray) -> Iterator[np.ndarray]:
