@@ -12,7 +12,7 @@ import numpy as np
 from models.speech_store import SpeechStore
 from ondevice.acoustic import AcousticModel
 from ondevice.errors import InputError
-from ondevice.files import atomic_bytes
+from ondevice.files import DAMAGED, atomic_bytes
 from ondevice.speech_features import speech_mel, trim_silence
 from ondevice.transfer import ProsodyScale, measure_symbols
 
@@ -42,7 +42,7 @@ class SymbolProsody:
                 parts = np.split(saved["values"].astype(np.float32), np.cumsum(saved["counts"])[:-1])
                 rows = dict(zip(saved["keys"].tolist(), parts, strict=True))
                 return cls(ProsodyScale(saved["mean"], saved["std"]), rows)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, *DAMAGED) as error:
             raise InputError(f"{path}: {error}; expected a file of `ondevice train prosody`") from None
 
 

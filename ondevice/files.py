@@ -9,6 +9,8 @@ import signal
 import stat
 import sys
 import threading
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -16,6 +18,11 @@ from typing import BinaryIO, Literal, TextIO
 
 from ondevice.errors import FailureError, InputError
 
+# What NumPy raises on the way through a damaged .npz, beside OSError.
+DAMAGED = (
+    ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, NotImplementedError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 

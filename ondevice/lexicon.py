@@ -5,8 +5,6 @@ word up is a binary search, so nothing but the arrays is ever in memory.
 """
 
 import json
-import zipfile
-import zlib
 from bisect import bisect_left
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ondevice.errors import InputError
+from ondevice.files import DAMAGED
 from ondevice.letter_to_sound import LetterToSound, Phones
 from ondevice.phonemes import PHONES
 
@@ -90,14 +89,5 @@ def load(path: Path) -> tuple[Lexicon, LetterToSound, dict[str, Any]]:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error}); expected a pronunciation file"
         ) from error
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except DAMAGED as error:
         raise InputError(f"{path}: not a pronunciation file ({error})") from error

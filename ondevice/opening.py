@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ondevice.errors import InputError, OndeviceError
+from ondevice.files import DAMAGED
 from ondevice.litert import INTEGERS, Array, LiteRtModel, Signature, TensorSpec
 from ondevice.manifest_base import EMBEDDING_FILE, Manifest, SignatureSpec
 
@@ -46,7 +47,7 @@ def load_embedding(path: Path) -> npt.NDArray[np.float32]:
     try:
         with np.load(path, allow_pickle=False) as file:
             rows, scale = file["rows"], float(file["scale"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, *DAMAGED) as error:
         raise InputError(f"{path}: cannot be read ({error}); expected a table of embeddings") from None
     if rows.dtype != np.int8 or rows.ndim != 2 or not 0 < scale < np.inf:
         raise InputError(f"{path}: {rows.dtype} rows of shape {list(rows.shape)}; expected int8 [V, E] and a scale")

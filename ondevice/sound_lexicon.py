@@ -7,8 +7,6 @@ side where they begin alike, so every level of the tree is one comparison of nei
 Legend: `W` words, `R` pronunciations, `L` phones of the longest, `N` nodes, `C` phones, blank included.
 """
 
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ondevice.errors import InputError
+from ondevice.files import DAMAGED
 from ondevice.letter_to_sound import LetterToSound
 
 Float32 = npt.NDArray[np.float32]
@@ -80,10 +79,7 @@ class SoundLexicon:
                 )  # fmt: skip
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}; expected a lexicon (.npz)") from error
-        except (
-            ValueError, KeyError, TypeError, IndexError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error,
-            InputError,
-        ) as error:  # fmt: skip
+        except (*DAMAGED, InputError) as error:
             raise InputError(f"{path}: {error}; expected a lexicon (.npz)") from error
 
     def save(self, path: Path) -> None:

@@ -8,8 +8,6 @@ Shapes: `T` encoder frames (60 ms), `J` their width.
 """
 
 import math
-import zipfile
-import zlib
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ondevice.errors import InputError
-from ondevice.files import atomic_bytes
+from ondevice.files import DAMAGED, atomic_bytes
 
 Float32 = npt.NDArray[np.float32]
 FRAMES = 5  # over which the mean is taken: 0.3 s
@@ -49,9 +47,7 @@ class SpeechDetector:
                 if int(saved["format"]) != FORMAT:
                     raise ValueError(f"format {int(saved['format'])} is not {FORMAT}")
                 return cls(saved["weights"], float(saved["bias"]), float(saved["threshold"]))
-        except (
-            OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, NotImplementedError
-        ) as error:  # fmt: skip
+        except (OSError, *DAMAGED) as error:
             raise InputError(f"{path}: {error}; expected a file of `ondevice train vad`") from None
 
     def save(self, path: Path) -> None:

@@ -8,8 +8,6 @@ the asset was made, under the keys `signature/call/in/tensor` and `signature/cal
 import importlib
 import os
 import platform
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +19,7 @@ import numpy as np
 
 from ondevice.assets import find_asset, load_manifest, read_json, verify_file
 from ondevice.errors import InputError, OndeviceError
+from ondevice.files import DAMAGED
 from ondevice.graph import read_graph
 from ondevice.litert import Array, LiteRtModel, Signature, choose_backend
 from ondevice.manifest import LEXICON_FILE, LM_FILE, PIECES_FILE, VAD_FILE, TranscribeManifest, parse_manifest
@@ -305,7 +304,7 @@ def read_proof(path: str | os.PathLike[str]) -> Proof:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, *DAMAGED) as error:
         raise InputError(f"{os.fspath(path)}: cannot be read ({error}); expected a proof") from error
     made_by = [str(arrays.pop(name, "")) for name in ("interpreter", "machine")]
     found: dict[str, list[dict[str, dict[str, Array]]]] = {}

@@ -11,7 +11,6 @@ Legend: `W` known words, `V` pieces.
 """
 
 import math
-import zipfile
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ondevice.errors import InputError
+from ondevice.files import DAMAGED
 from ondevice.lm import LmState, NgramLm
 from ondevice.tokens import WORD_START, Pieces
 
@@ -266,7 +266,7 @@ def load_lm(path: Path, pieces: Pieces) -> NgramLm | WordLm:
             return WordLm(words, parts[0], parts[1], pieces)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}; expected a language model (.npz)") from error
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, InputError) as error:
+    except (*DAMAGED, InputError) as error:
         raise InputError(f"{path}: {error}; expected a language model (.npz)") from error
 
 

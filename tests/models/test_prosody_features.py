@@ -7,6 +7,7 @@ import pytest
 
 from models.prosody_features import SymbolProsody
 from ondevice.errors import InputError
+from ondevice.opening import load_embedding
 from ondevice.speech_features import SPEECH_HOP_SAMPLES, SPEECH_RATE_HZ
 from ondevice.transfer import ProsodyScale, measure_symbols
 from tests.voices import vowel
@@ -54,6 +55,9 @@ def test_measurements_are_stored_and_read_back(tmp_path: Path) -> None:
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.npz").write_bytes(b"no")
-    with pytest.raises(InputError, match="expected a file of `ondevice train prosody`"):
-        SymbolProsody.load(tmp_path / "x.npz")
+    for content in (b"no", b"PK", b"PK\3\4"):
+        (tmp_path / "x.npz").write_bytes(content)
+        with pytest.raises(InputError, match="expected a file of `ondevice train prosody`"):
+            SymbolProsody.load(tmp_path / "x.npz")
+        with pytest.raises(InputError, match="expected a table of embeddings"):
+            load_embedding(tmp_path / "x.npz")
